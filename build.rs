@@ -1,0 +1,129 @@
+//! Builds the in-container programs statically and embeds them, together with `agent-docs/`, in the host program
+//! (style of the whole: one file that can be copied to another machine and used there).
+//!
+//! * `AL_SHIMS_DIR`: take `al-agent` and `al-shim` from this directory instead of building them (packagers, cross builds).
+//! * `AL_REVISION`: revision to bake in instead of asking git.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn main() {
+    let root = PathBuf::from(var("CARGO_MANIFEST_DIR"));
+    let out = PathBuf::from(var("OUT_DIR"));
+    let revision = revision(&root);
+    let programs = programs_dir(&root, &out, &revision);
+    let agent = programs.join("al-agent");
+    let shim = programs.join("al-shim");
+    let docs = agent_docs(&root.join("agent-docs"));
+
+    let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
+    for file in [&agent, &shim].into_iter().chain(docs.iter()) {
+        digest.update(file.file_name().expect("is a file").as_encoded_bytes());
+        digest.update(&read(file));
+    }
+    let digest: String = digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+
+    let mut code = String::new();
+    code += &format!("pub(crate) const EMBEDDED_SHA256: &str = {digest:?};\n");
+    code += &format!("pub(crate) static AL_AGENT: &[u8] = include_bytes!({agent:?});\n");
+    code += &format!("pub(crate) static AL_SHIM: &[u8] = include_bytes!({shim:?});\n");
+    code += "pub(crate) static AGENT_DOCS: &[(&str, &[u8])] = &[\n";
+    for path in &docs {
+        let name = path.file_name().and_then(|name| name.to_str()).expect("agent-docs have UTF-8 names");
+        code += &format!("    ({name:?}, include_bytes!({path:?})),\n");
+    }
+    code += "];\n";
+    fs::write(out.join("embedded.rs"), code).expect("write embedded.rs");
+
+    println!("cargo::rustc-env=AL_REVISION={revision}");
+    println!("cargo::rustc-env=AL_TARGET_ARCH={}", var("CARGO_CFG_TARGET_ARCH"));
+    println!("cargo::rustc-env=AL_BIN_AL_AGENT={}", agent.display());
+    println!("cargo::rustc-env=AL_BIN_AL_SHIM={}", shim.display());
+    println!("cargo::rustc-check-cfg=cfg(no_docker)");
+    println!("cargo::rerun-if-env-changed=AL_TEST_NO_DOCKER");
+    if std::env::var_os("AL_TEST_NO_DOCKER").is_some() {
+        println!("cargo::rustc-cfg=no_docker");
+    }
+}
+
+/// Directory with the two programs, built if need be.
+fn programs_dir(root: &Path, out: &Path, revision: &str) -> PathBuf {
+    println!("cargo::rerun-if-env-changed=AL_SHIMS_DIR");
+    if let Some(dir) = std::env::var_os("AL_SHIMS_DIR") {
+        let dir = fs::canonicalize(&dir).unwrap_or_else(|error| panic!("AL_SHIMS_DIR {}: {error}", dir.display()));
+        println!("cargo::rerun-if-changed={}", dir.display());
+        return dir;
+    }
+    for watched in ["shims", "Cargo.lock", "Cargo.toml"] {
+        println!("cargo::rerun-if-changed={}", root.join(watched).display());
+    }
+    // One directory for all profiles of the outer build, next to them: the programs are the same in all of them, and
+    // a directory of their own keeps the inner build off the lock that the outer one holds.
+    let target_dir = target_root(out).join("shims");
+    let target = var("TARGET");
+    let mut cargo = Command::new(var("CARGO"));
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        let inherited = text.starts_with("CARGO") && text != "CARGO_HOME" && text != "CARGO_NET_OFFLINE";
+        if inherited || ["RUSTFLAGS", "RUSTC_WORKSPACE_WRAPPER", "RUSTC_WRAPPER", "RUSTC"].contains(&&*text) {
+            cargo.env_remove(&name);
+        }
+    }
+    // `--target` is essential: without it the flags would also reach build scripts and derive macros, which a static
+    // C runtime makes unloadable.
+    let status = cargo
+        .current_dir(root)
+        .args(["build", "--release", "--locked", "-p", "shims", "--bins", "--target", &target, "--target-dir"])
+        .arg(&target_dir)
+        .env("RUSTFLAGS", "-C target-feature=+crt-static -C relocation-model=static")
+        .env("AL_REVISION", revision)
+        .status()
+        .unwrap_or_else(|error| panic!("run {}: {error}", var("CARGO")));
+    assert!(status.success(), "building the in-container programs failed: {status}");
+    target_dir.join(target).join("release")
+}
+
+/// The target directory of the outer build: the ancestor of `OUT_DIR` that cargo marked as a cache.
+fn target_root(out: &Path) -> &Path {
+    out.ancestors().find(|dir| dir.join("CACHEDIR.TAG").exists()).unwrap_or(out)
+}
+
+/// Files of `agent-docs/`, sorted by name.
+fn agent_docs(dir: &Path) -> Vec<PathBuf> {
+    println!("cargo::rerun-if-changed={}", dir.display());
+    let entries = fs::read_dir(dir).unwrap_or_else(|error| panic!("read {}: {error}", dir.display()));
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("read agent-docs").path()).collect();
+    files.retain(|path| path.is_file());
+    files.sort();
+    files
+}
+
+/// Eight hex digits of the commit, `dev` outside a checkout.
+fn revision(root: &Path) -> String {
+    println!("cargo::rerun-if-env-changed=AL_REVISION");
+    if let Ok(given) = std::env::var("AL_REVISION") {
+        return given;
+    }
+    let git = |args: &[&str]| {
+        let output = Command::new("git").current_dir(root).args(args).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+        (output.status.success() && !text.is_empty()).then_some(text)
+    };
+    for name in ["HEAD", "logs/HEAD"] {
+        if let Some(path) =
+            git(&["rev-parse", "--git-path", name]).map(|path| root.join(path)).filter(|path| path.exists())
+        {
+            println!("cargo::rerun-if-changed={}", path.display());
+        }
+    }
+    git(&["rev-parse", "--short=8", "HEAD"]).map_or_else(|| "dev".into(), |text| text.chars().take(8).collect())
+}
+
+fn read(path: &Path) -> Vec<u8> {
+    fs::read(path).unwrap_or_else(|error| panic!("read {}: {error}", path.display()))
+}
+
+fn var(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|error| panic!("{name}: {error}"))
+}

@@ -1,0 +1,1 @@
+//! The in-container commands, one file each (containers.md §14).

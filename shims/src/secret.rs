@@ -1,0 +1,124 @@
+//! Secret values, and taking them out of text.
+
+use std::collections::BTreeSet;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
+
+/// Shortest value that is masked; shorter ones would take half of every log away.
+const SHORTEST: usize = 8;
+/// Shortest line of a multi-line value that is masked by itself.
+const SHORTEST_LINE: usize = 16;
+/// What stands in the place of a secret.
+pub const MASK: &str = "***";
+
+/// A value that must not be shown. It has no `Debug`, `Display` or `Serialize`, so it cannot be printed by accident.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a value.
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value itself. Every call of this function is a place to look at when something leaks.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether there is no value.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Replaces known secrets in text by [`MASK`]: as they are, in base64 (all common alphabets), and URL-encoded;
+/// multi-line values also line by line (containers.md §11.1).
+#[derive(Default, Clone)]
+pub struct Masker {
+    /// Longest first, so that a value containing another one is replaced whole.
+    needles: Vec<String>,
+}
+
+impl Masker {
+    /// A masker for these values.
+    pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
+        let mut needles = BTreeSet::new();
+        for secret in secrets {
+            add_forms(secret.expose().trim(), &mut needles);
+        }
+        let mut needles: Vec<String> = needles.into_iter().collect();
+        needles.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        Self { needles }
+    }
+
+    /// The text without any of the secrets; borrowed when there was none.
+    pub fn mask<'t>(&self, text: &'t str) -> std::borrow::Cow<'t, str> {
+        let mut masked = std::borrow::Cow::Borrowed(text);
+        for needle in &self.needles {
+            if masked.contains(needle.as_str()) {
+                masked = masked.replace(needle.as_str(), MASK).into();
+            }
+        }
+        masked
+    }
+
+    /// Masks every string inside a JSON value, keys excluded.
+    pub fn mask_json(&self, value: &mut serde_json::Value) {
+        if self.needles.is_empty() {
+            return;
+        }
+        match value {
+            serde_json::Value::String(text) => {
+                if let std::borrow::Cow::Owned(masked) = self.mask(text) {
+                    *text = masked;
+                }
+            }
+            serde_json::Value::Array(items) => items.iter_mut().for_each(|item| self.mask_json(item)),
+            serde_json::Value::Object(members) => members.values_mut().for_each(|item| self.mask_json(item)),
+            _ => {}
+        }
+    }
+}
+
+fn add_forms(value: &str, needles: &mut BTreeSet<String>) {
+    if value.len() < SHORTEST {
+        return;
+    }
+    for engine in [&STANDARD, &STANDARD_NO_PAD, &URL_SAFE, &URL_SAFE_NO_PAD] {
+        needles.insert(engine.encode(value));
+        needles.insert(engine.encode(format!("{value}\n")));
+    }
+    needles.insert(crate::text::percent_encode(value));
+    needles.insert(value.to_owned());
+    for line in value.lines().map(str::trim).filter(|line| line.len() >= SHORTEST_LINE && *line != value) {
+        needles.insert(line.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_the_value_in_every_form() {
+        let masker = Masker::new(&[Secret::new("hunter2-very+secret"), Secret::new("short")]);
+        assert_eq!(masker.mask("a hunter2-very+secret b short"), "a *** b short");
+        assert_eq!(masker.mask("aHVudGVyMi12ZXJ5K3NlY3JldA=="), "***");
+        assert_eq!(masker.mask("token=hunter2-very%2Bsecret&x"), "token=***&x");
+    }
+
+    #[test]
+    fn masks_lines_of_a_key_file() {
+        let key = "-----BEGIN KEY-----\nAAAABBBBCCCCDDDDEEEE\nshort\n-----END KEY-----";
+        let masker = Masker::new(&[Secret::new(key)]);
+        assert_eq!(masker.mask("x AAAABBBBCCCCDDDDEEEE y short"), "x *** y short");
+    }
+
+    #[test]
+    fn a_value_that_contains_another_is_replaced_whole() {
+        let masker = Masker::new(&[Secret::new("abcdefgh"), Secret::new("abcdefgh-ijkl")]);
+        assert_eq!(masker.mask("abcdefgh-ijkl"), "***");
+    }
+}

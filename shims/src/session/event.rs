@@ -1,0 +1,84 @@
+//! What a session reports while it goes on (agent-session.md §4.1), in this order per turn.
+
+use std::time::Duration;
+
+use super::error::ModelError;
+use super::message::{Assistant, Message, ToolCall, ToolResult};
+use crate::wire::usage::Usage;
+
+/// One event. Deltas are provisional until [`Event::MessageEnd`], and void after [`Event::AttemptFailed`].
+#[derive(Debug)]
+pub enum Event<'a> {
+    AgentStart,
+    TurnStart,
+    MessageStart(Role),
+    TextDelta(&'a str),
+    ThinkingDelta(&'a str),
+    /// Everything streamed since `MessageStart` is withdrawn.
+    AttemptFailed(&'a ModelError),
+    MessageEnd(&'a Message),
+    ToolStart(&'a ToolCall),
+    ToolEnd {
+        call: &'a ToolCall,
+        result: &'a ToolResult,
+        took: Duration,
+    },
+    TurnEnd {
+        message: &'a Assistant,
+        results: &'a [ToolResult],
+        usage: Usage,
+    },
+    RetryStart(Retry<'a>),
+    RetryEnd {
+        success: bool,
+        attempt: u32,
+    },
+    /// A condition worth a log line of its own.
+    Notice(Notice<'a>),
+    AgentEnd,
+}
+
+/// Who a message is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    User,
+    Assistant,
+    ToolResult,
+}
+
+/// A request that is about to be repeated.
+#[derive(Clone, Copy, Debug)]
+pub struct Retry<'a> {
+    pub phase: RetryPhase,
+    /// From 1 within the phase.
+    pub attempt: u32,
+    pub max_attempts: u32,
+    pub delay: Duration,
+    pub error: &'a ModelError,
+}
+
+/// Which part of the schedule of agent-session.md §9.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RetryPhase {
+    Fast,
+    Slow,
+}
+
+/// Conditions that are neither part of a turn nor an error.
+#[derive(Clone, Copy, Debug)]
+pub enum Notice<'a> {
+    /// The configured id is an alias.
+    ModelAlias { from: &'a str, to: &'a str },
+    /// The registry does not have this model.
+    UnknownModel { provider: &'a str, model: &'a str },
+    /// An optional parameter was refused and is left out from now on.
+    ParameterRejected { param: &'a str },
+    /// The output limit was reached more often in a row than the session goes on.
+    OutputLimit,
+    /// A final response without text and calls.
+    EmptyResponse,
+    /// Anything else, already worded.
+    Warning(&'a str),
+    /// Three tool results looked like missing permissions; the session ends.
+    RepeatedPermissionErrors,
+}

@@ -1,0 +1,38 @@
+//! The seam between the loop and the wire formats.
+
+use std::time::Instant;
+
+use super::error::ModelError;
+use super::message::{Assistant, Message};
+use crate::cancel::Cancel;
+
+/// One request to a model. The system prompt and the tools never change within a session.
+pub struct Request<'a> {
+    pub system: &'a str,
+    pub messages: &'a [Message],
+    /// Output limit, already fitted to the context window (agent-session.md §14.1).
+    pub max_tokens: u64,
+    /// Optional parameters that this model has refused (§9.3).
+    pub refused: &'a [String],
+    /// Whether tools are offered; not for summary requests.
+    pub tools: bool,
+    pub cancel: &'a Cancel,
+    /// The run's own deadline.
+    pub deadline: Option<Instant>,
+}
+
+/// A part of a response while it streams.
+pub enum Delta<'a> {
+    Text(&'a str),
+    Thinking(&'a str),
+}
+
+/// One wire format spoken to one model.
+pub trait Provider {
+    /// Sends one request and reads the whole response. Nothing of a failed attempt is kept.
+    ///
+    /// # Errors
+    /// Classified by agent-session.md §9.1. Cancellation gives `network` with the token cancelled; the caller looks at
+    /// the token first.
+    fn send(&mut self, request: &Request<'_>, sink: &mut dyn FnMut(Delta<'_>)) -> Result<Assistant, ModelError>;
+}

@@ -1,0 +1,1 @@
+//! The wire formats. Each file is one provider API behind [`super::provider::Provider`].

@@ -1,0 +1,1 @@
+//! The four tools: `read`, `bash`, `edit`, `write` (agent-session.md §7).

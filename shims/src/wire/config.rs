@@ -1,0 +1,103 @@
+//! `agent-config.json`: the agent's configuration as baked into its image (containers.md §3.5).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Configuration of an agent. Member names are those of the TOML file; members that no program in the container uses
+/// are carried along in `other`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AgentConfig {
+    pub name: String,
+    /// Refs in canonical form, duplicates collapsed.
+    pub credentials: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelConfig>,
+    /// The model list when there is one; its first entry is `model`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<ModelConfig>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub preflight: Vec<PreflightStep>,
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+impl AgentConfig {
+    /// The model list, first choice first; empty when no model is configured.
+    pub fn model_list(&self) -> Vec<&ModelConfig> {
+        match (self.models.is_empty(), &self.model) {
+            (true, Some(model)) => vec![model],
+            (true, None) => Vec::new(),
+            (false, _) => self.models.iter().collect(),
+        }
+    }
+}
+
+/// A `[model]` table (agent-session.md §2.1). Absent members have the defaults given there.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ModelConfig {
+    pub provider: String,
+    pub model: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub thinking_level: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth_type: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_url: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api: Option<String>,
+    /// Ref whose field `token` is the key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credential: Option<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth_header: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context_window: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub images: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Price>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_retention: Option<String>,
+    /// Seconds without a byte after which a request is given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_timeout: Option<u64>,
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+/// Prices in US dollars per million tokens. Members that are absent are 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Price {
+    pub input: f64,
+    pub output: f64,
+    pub cache_read: f64,
+    pub cache_write: f64,
+}
+
+/// One step of `[[preflight]]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PreflightStep {
+    pub provider: String,
+    #[serde(default = "yes")]
+    pub required: bool,
+    #[serde(default)]
+    pub params: Map<String, Value>,
+    /// Limit of this step in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout: Option<u64>,
+}
+
+fn yes() -> bool {
+    true
+}

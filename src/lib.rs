@@ -1,0 +1,18 @@
+//! `al` runs language-model agents like scripts: a trigger starts an agent, each run is one fresh, hardened container,
+//! and when the model is done the container is gone.
+//!
+//! Layers, lowest first; a module uses what is below it and nothing else:
+//!
+//! ```text
+//! cli
+//! gateway  ui  setup
+//! scheduler
+//! run
+//! store  docker  http
+//! config  credentials
+//! model
+//! base
+//! (shims: what host and container share)
+//! ```
+
+pub mod base;

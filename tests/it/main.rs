@@ -1,0 +1,1 @@
+//! Black-box tests: the real programs, driven from outside.
