@@ -16,3 +16,15 @@
 //! ```
 
 pub mod base;
+pub mod cli;
+pub mod config;
+pub mod credentials;
+pub mod docker;
+pub mod gateway;
+pub mod http;
+pub mod model;
+pub mod run;
+pub mod scheduler;
+pub mod setup;
+pub mod store;
+pub mod ui;

@@ -1,1 +1,14 @@
 //! What every layer may use and what knows nothing of agents.
+
+pub mod clock;
+pub mod error;
+pub mod files;
+pub mod ids;
+pub mod log;
+pub mod process;
+pub mod term;
+pub mod text;
+pub mod worker;
+
+pub use shims::cancel::Cancel;
+pub use shims::secret::{Masker, Secret};

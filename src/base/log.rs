@@ -1,0 +1,218 @@
+//! Log files: one JSON object per line, one file per name and UTC date (scheduler.md §13).
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use serde_json::{Map, Value};
+pub use shims::wire::log::Level;
+
+use super::Masker;
+use super::clock::UnixMs;
+
+/// Longest line that is written; a longer one loses the end of its longest text.
+const LONGEST_LINE_BYTES: usize = 256 * 1024;
+/// Field names of ours that a container's own fields must not overwrite.
+const RESERVED: [&str; 6] = ["time", "pid", "hostname", "name", "instance", "v"];
+
+/// One entry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    pub level: Level,
+    pub time: UnixMs,
+    /// On every entry about a run.
+    pub instance: Option<String>,
+    /// Constant text; data is in `fields`.
+    pub msg: String,
+    pub fields: Map<String, Value>,
+}
+
+impl Entry {
+    /// An entry of now, without fields.
+    pub fn new(level: Level, msg: impl Into<String>) -> Self {
+        Self { level, time: UnixMs::now(), instance: None, msg: msg.into(), fields: Map::new() }
+    }
+
+    /// Adds a field.
+    pub fn field(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.fields.insert(name.to_owned(), value.into());
+        self
+    }
+
+    /// Makes it an entry about a run.
+    pub fn of_instance(mut self, instance: &str) -> Self {
+        self.instance = Some(instance.to_owned());
+        self
+    }
+
+    /// Renames fields that came from a container and would pass for ours (`c_` in front).
+    pub fn with_foreign_fields(mut self, foreign: Map<String, Value>) -> Self {
+        for (name, value) in foreign {
+            let name = if RESERVED.contains(&name.as_str()) { format!("c_{name}") } else { name };
+            if !["level", "msg"].contains(&name.as_str()) {
+                self.fields.insert(name, value);
+            }
+        }
+        self
+    }
+
+    /// Takes secrets out of every text.
+    pub fn masked(mut self, masker: &Masker) -> Self {
+        if let std::borrow::Cow::Owned(text) = masker.mask(&self.msg) {
+            self.msg = text;
+        }
+        self.fields.values_mut().for_each(|value| masker.mask_json(value));
+        self
+    }
+
+    /// The entry as an object with the members in their order; `name` is the log's name.
+    pub fn to_object(&self, name: &str) -> Map<String, Value> {
+        let mut object = Map::new();
+        object.insert("level".into(), self.level.number().into());
+        object.insert("time".into(), self.time.0.into());
+        object.insert("pid".into(), std::process::id().into());
+        object.insert("hostname".into(), hostname().into());
+        object.insert("name".into(), name.into());
+        if let Some(instance) = &self.instance {
+            object.insert("instance".into(), instance.as_str().into());
+        }
+        object.extend(self.fields.clone());
+        object.insert("msg".into(), self.msg.as_str().into());
+        object
+    }
+
+    fn to_line(&self, name: &str) -> String {
+        let mut object = self.to_object(name);
+        let mut line = Value::Object(object.clone()).to_string();
+        while line.len() > LONGEST_LINE_BYTES {
+            shorten_longest(&mut object, line.len() - LONGEST_LINE_BYTES);
+            line = Value::Object(object.clone()).to_string();
+        }
+        line.push('\n');
+        line
+    }
+}
+
+/// Cuts the longest text by about `excess` bytes (its JSON form may be longer than itself: the caller repeats), and a
+/// field that is no text is replaced by its size.
+fn shorten_longest(object: &mut Map<String, Value>, excess: usize) {
+    let size = |value: &Value| value.as_str().map_or_else(|| value.to_string().len(), str::len);
+    let longest = object.iter().max_by_key(|(_, value)| size(value)).map(|(name, _)| name.clone());
+    let Some(value) = longest.and_then(|name| object.get_mut(&name)) else { return };
+    match value {
+        Value::String(text) => {
+            let mut end = text.len().saturating_sub(excess + 64);
+            while !text.is_char_boundary(end) {
+                end -= 1;
+            }
+            text.truncate(end);
+        }
+        other => *other = Value::String(format!("({} bytes)", other.to_string().len())),
+    }
+    if !object.contains_key("truncated") {
+        object.insert("truncated".into(), true.into());
+    }
+}
+
+/// A log by name, kept in one file per UTC date. Writing never fails the caller: the first error goes to stderr.
+pub struct Log {
+    dir: PathBuf,
+    name: String,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    open: Option<(String, File)>,
+    error_reported: bool,
+}
+
+impl Log {
+    /// A log below `dir`, which is created when the first entry is written.
+    pub fn new(dir: &Path, name: &str) -> Self {
+        Self { dir: dir.to_owned(), name: name.to_owned(), state: Mutex::default() }
+    }
+
+    /// The name part of its files.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The file that an entry of this instant goes to.
+    pub fn path(&self, time: UnixMs) -> PathBuf {
+        self.dir.join(format!("{}-{}.log", self.name, time.utc_date()))
+    }
+
+    /// Appends an entry with one `write`.
+    pub fn write(&self, entry: &Entry) {
+        let line = entry.to_line(&self.name);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = self.append(&mut state, entry.time, &line)
+            && !std::mem::replace(&mut state.error_reported, true)
+        {
+            eprintln!("Warning: cannot write {}: {error}", self.path(entry.time).display());
+        }
+    }
+
+    fn append(&self, state: &mut State, time: UnixMs, line: &str) -> std::io::Result<()> {
+        let date = time.utc_date();
+        if state.open.as_ref().is_none_or(|(open, _)| *open != date) {
+            std::fs::create_dir_all(&self.dir)?;
+            let file = OpenOptions::new().append(true).create(true).mode(0o600).open(self.path(time))?;
+            state.open = Some((date, file));
+        }
+        match &mut state.open {
+            Some((_, file)) => file.write_all(line.as_bytes()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The host's name, as log entries carry it.
+fn hostname() -> &'static str {
+    static NAME: OnceLock<String> = OnceLock::new();
+    NAME.get_or_init(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_come_in_the_documented_order() {
+        let entry = Entry { time: UnixMs(1_767_323_045_000), ..Entry::new(Level::Info, "container launched") }
+            .of_instance("dev-a1b2c3d4")
+            .field("container", "al-dev-a1b2c3d4");
+        let keys: Vec<String> = entry.to_object("dev").keys().cloned().collect();
+        assert_eq!(keys, ["level", "time", "pid", "hostname", "name", "instance", "container", "msg"]);
+    }
+
+    #[test]
+    fn foreign_fields_cannot_pass_for_ours() {
+        let foreign = serde_json::json!({"time": 1, "name": "x", "level": 60, "tool": "bash"});
+        let entry = Entry::new(Level::Info, "m").with_foreign_fields(foreign.as_object().unwrap().clone());
+        let names: Vec<&str> = entry.fields.keys().map(String::as_str).collect();
+        assert_eq!(names, ["c_time", "c_name", "tool"]);
+    }
+
+    #[test]
+    fn huge_entries_are_shortened_and_say_so() {
+        let line = Entry::new(Level::Info, "m").field("text", "\u{1}".repeat(400_000)).to_line("dev");
+        assert!(line.len() <= LONGEST_LINE_BYTES + 1);
+        let value: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["truncated"], true);
+    }
+
+    #[test]
+    fn appends_lines_to_the_file_of_the_date() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = Log::new(&dir.path().join("logs"), "dev");
+        for time in [1_767_311_999_000, 1_767_312_000_000] {
+            log.write(&Entry { time: UnixMs(time), ..Entry::new(Level::Info, "x") });
+        }
+        assert!(dir.path().join("logs/dev-2026-01-01.log").exists());
+        assert!(dir.path().join("logs/dev-2026-01-02.log").exists());
+    }
+}

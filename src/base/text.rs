@@ -1,0 +1,102 @@
+//! Functions on text for people: cutting, cleaning, suggesting.
+
+use std::borrow::Cow;
+
+pub use shims::text::{cut, percent_encode, shell_quote};
+
+/// At most `limit` characters, the last one `…` when something was left out.
+pub fn ellipsis(text: &str, limit: usize) -> Cow<'_, str> {
+    if text.chars().count() <= limit {
+        Cow::Borrowed(text)
+    } else {
+        Cow::Owned(format!("{}…", cut(text, limit.saturating_sub(1))))
+    }
+}
+
+/// Foreign text as it may be shown on a terminal: control characters other than line breaks and tabs, and the
+/// invisible characters that reorder text, become U+FFFD.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let hostile = |c: char| {
+        (c.is_control() && c != '\n' && c != '\t')
+            || matches!(c, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+    };
+    if text.contains(hostile) {
+        Cow::Owned(text.chars().map(|c| if hostile(c) { '\u{FFFD}' } else { c }).collect())
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+/// Number of single-character edits between two words.
+pub fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, left) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, right) in b.iter().enumerate() {
+            let replace = diagonal + usize::from(left != *right);
+            diagonal = row[j + 1];
+            row[j + 1] = replace.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// The candidate nearest to a mistyped word, when it is within `limit` edits; of equals the first.
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>, limit: usize) -> Option<&'a str> {
+    let scored = candidates.into_iter().map(|candidate| (edit_distance(word, candidate), candidate));
+    scored.filter(|(distance, _)| *distance <= limit).min_by_key(|(distance, _)| *distance).map(|(_, found)| found)
+}
+
+/// The last `limit` bytes of a text, from a character boundary.
+pub fn tail(text: &str, limit: usize) -> &str {
+    let mut start = text.len().saturating_sub(limit);
+    while !text.is_char_boundary(start) {
+        start += 1;
+    }
+    &text[start..]
+}
+
+/// A number with thousands separated: `12,345`.
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            grouped.push(',');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_never_reach_a_terminal() {
+        assert_eq!(printable("a\x1b[31mb\tc\nd"), "a\u{FFFD}[31mb\tc\nd");
+        assert_eq!(printable("a\u{202E}b"), "a\u{FFFD}b");
+        assert!(matches!(printable("plain"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn suggests_the_nearest_word() {
+        assert_eq!(edit_distance("gatway", "gateway"), 1);
+        assert_eq!(nearest("shedule", ["scale", "schedule"], 2), Some("schedule"));
+        assert_eq!(nearest("bogus", ["schedule"], 2), None);
+    }
+
+    #[test]
+    fn groups_digits() {
+        assert_eq!(thousands(7), "7");
+        assert_eq!(thousands(1_234_567), "1,234,567");
+    }
+
+    #[test]
+    fn tail_starts_on_a_character() {
+        assert_eq!(tail("aüb", 2), "b");
+    }
+}

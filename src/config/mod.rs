@@ -1,0 +1,1 @@
+//! Project, agent and environment files: loading, merging, checking.

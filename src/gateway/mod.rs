@@ -1,0 +1,1 @@
+//! The HTTP API: its faces and their routes.

@@ -1,0 +1,1 @@
+//! Serving HTTP safely: our own front before `tiny_http`.

@@ -1,0 +1,8 @@
+//! Plain data that several layers speak about. No I/O.
+
+pub mod event;
+pub mod names;
+pub mod outcome;
+
+/// What host and container say to each other.
+pub use shims::wire;

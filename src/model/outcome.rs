@@ -1,0 +1,77 @@
+//! What a run ended with (scheduler.md §4.4).
+
+use shims::wire::usage::Usage;
+
+use crate::base::clock::UnixMs;
+
+/// Result class of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    LaunchFailure,
+    Lost,
+    Killed,
+    Timeout,
+    Oom,
+    Ok,
+    Interrupted,
+    AgentError,
+}
+
+impl Class {
+    /// The name in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::LaunchFailure => "launch_failure",
+            Self::Lost => "lost",
+            Self::Killed => "killed",
+            Self::Timeout => "timeout",
+            Self::Oom => "oom",
+            Self::Ok => "ok",
+            Self::Interrupted => "interrupted",
+            Self::AgentError => "agent_error",
+        }
+    }
+
+    /// Whether the run was lost to the machinery rather than ended by itself; only then is an item tried again.
+    pub fn is_infrastructure(self) -> bool {
+        matches!(self, Self::LaunchFailure | Self::Lost | Self::Interrupted)
+    }
+}
+
+/// What people are told about a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RunResult {
+    Completed,
+    /// It asked to be run again at once.
+    Rerun,
+    Error,
+}
+
+impl RunResult {
+    /// The word in records and output.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Rerun => "rerun",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// Record of an ended run.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    pub class: Class,
+    pub result: RunResult,
+    /// Exit status of the container, when it came to an end that could be read.
+    pub exit_code: Option<i32>,
+    /// What the agent gave with `al-exit`.
+    pub exit_reason: Option<String>,
+    /// Why it is no success, for people.
+    pub error: Option<String>,
+    pub return_value: Option<String>,
+    /// `None` when the run reported none.
+    pub usage: Option<Usage>,
+    pub started_at: UnixMs,
+    pub finished_at: UnixMs,
+}

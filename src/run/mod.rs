@@ -1,0 +1,1 @@
+//! What a run is: images, staging, prompt, life, outcome.

@@ -1,0 +1,3 @@
+//! Every decision about what runs when. Others send events through a [`handle::Handle`] and read snapshots.
+
+pub mod handle;

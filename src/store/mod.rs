@@ -1,0 +1,1 @@
+//! The database: the truth about runs, work, calls and locks.
