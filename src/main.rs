@@ -1,3 +1,7 @@
 //! `al`: the command line program. Everything is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(action_llama::cli::run(std::env::args_os().skip(1)))
+}

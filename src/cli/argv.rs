@@ -1,0 +1,265 @@
+//! From what was typed to a command with options and arguments. Pure.
+//!
+//! `argh` reads only `--option value` and reports mistakes in its own words. This normaliser accepts every usual form
+//! (cli-config.md §2.1), words the usage errors as specified, and hands `argh` a vector that it cannot misread.
+
+use super::spec::{COMMANDS, Command, Opt};
+use crate::base::text::edit_distance;
+
+/// What the words on the command line ask for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Request {
+    /// Run a command: its path and the words for `argh` (`--option value …`, then `--` and the arguments).
+    Command { path: &'static [&'static str], words: Vec<String> },
+    /// Help was asked for.
+    Help(String),
+    /// A command is missing: help, but as a failure.
+    HelpInstead(String),
+    /// The bare version number was asked for.
+    Version,
+}
+
+/// Reads the command line without the program's name.
+///
+/// # Errors
+/// The text of a usage error, ready to print.
+pub(crate) fn read(words: &[String]) -> Result<Request, String> {
+    let mut rest = words.iter();
+    let first = match rest.next().map(String::as_str) {
+        None => return Ok(Request::HelpInstead(help_overview())),
+        Some("-h" | "--help") => return Ok(Request::Help(help_overview())),
+        Some("-V" | "--version") => return Ok(Request::Version),
+        Some("help") => return help_about(rest.as_slice()),
+        Some(first) => first,
+    };
+    if first.starts_with('-') {
+        return Err(unknown_option(first, &[]));
+    }
+    let Some(command) = COMMANDS.iter().find(|command| command.path == [first]) else {
+        return Err(unknown_command(first));
+    };
+    read_command(command, rest.as_slice())
+}
+
+fn read_command(command: &'static Command, words: &[String]) -> Result<Request, String> {
+    if words.first().is_some_and(|word| word == "help") {
+        return Ok(Request::Help(help_command(command)));
+    }
+    let mut given: Vec<(&'static Opt, Option<String>)> = Vec::new();
+    let mut arguments: Vec<String> = Vec::new();
+    let mut rest = words.iter();
+    while let Some(word) = rest.next() {
+        if word == "--" {
+            arguments.extend(rest.by_ref().cloned());
+        } else if let Some(long) = word.strip_prefix("--") {
+            let (name, inline) = match long.split_once('=') {
+                Some((name, value)) => (name, Some(value.to_owned())),
+                None => (long, None),
+            };
+            if name == "help" {
+                return Ok(Request::Help(help_command(command)));
+            }
+            let found = command.options.iter().find(|option| option.long == name);
+            let option = found.ok_or_else(|| unknown_option(&format!("--{name}"), command.options))?;
+            let value = value_of(option, inline, &mut rest)?;
+            given.push((option, value));
+        } else if word.len() > 1 && word.starts_with('-') {
+            let mut shorts = word[1..].chars();
+            while let Some(short) = shorts.next() {
+                if short == 'h' {
+                    return Ok(Request::Help(help_command(command)));
+                }
+                let found = command.options.iter().find(|option| option.short == Some(short));
+                let option = found.ok_or_else(|| unknown_option(&format!("-{short}"), command.options))?;
+                let joined = shorts.as_str();
+                if option.value.is_some() && !joined.is_empty() {
+                    given.push((option, Some(joined.strip_prefix('=').unwrap_or(joined).to_owned())));
+                    break;
+                }
+                let value = value_of(option, None, &mut rest)?;
+                given.push((option, value));
+            }
+        } else {
+            arguments.push(word.clone());
+        }
+    }
+    check_count(command, &arguments)?;
+    Ok(Request::Command { path: command.path, words: normalised(&given, arguments) })
+}
+
+fn value_of(
+    option: &Opt,
+    inline: Option<String>,
+    rest: &mut std::slice::Iter<'_, String>,
+) -> Result<Option<String>, String> {
+    match (option.value, inline) {
+        (None, None) => Ok(None),
+        (None, Some(value)) => {
+            Err(format!("error: option '{}' argument '{value}' is invalid. It takes no value.", option.display()))
+        }
+        (Some(_), Some(value)) => Ok(Some(value)),
+        (Some(_), None) => match rest.next() {
+            Some(value) => Ok(Some(value.clone())),
+            None => Err(format!("error: option '{}' argument missing", option.display())),
+        },
+    }
+}
+
+fn check_count(command: &Command, arguments: &[String]) -> Result<(), String> {
+    let expected = command.arguments.len();
+    if let Some(missing) = command.arguments.iter().skip(arguments.len()).find(|argument| argument.mandatory) {
+        return Err(format!("error: missing required argument '{}'", missing.name));
+    }
+    if arguments.len() > expected {
+        let plural = if expected == 1 { "" } else { "s" };
+        return Err(format!(
+            "error: too many arguments for '{}'. Expected {expected} argument{plural} but got {}.",
+            command.path.join(" "),
+            arguments.len()
+        ));
+    }
+    Ok(())
+}
+
+/// The last of repeated options wins; everything positional stands behind `--`, where nothing is an option any more.
+fn normalised(given: &[(&'static Opt, Option<String>)], arguments: Vec<String>) -> Vec<String> {
+    let mut words = Vec::new();
+    for (index, (option, value)) in given.iter().enumerate() {
+        if given[index + 1..].iter().any(|(later, _)| later.long == option.long) {
+            continue;
+        }
+        words.push(format!("--{}", option.long));
+        words.extend(value.clone());
+    }
+    words.push("--".to_owned());
+    words.extend(arguments);
+    words
+}
+
+fn unknown_command(word: &str) -> String {
+    with_suggestion(
+        format!("error: unknown command '{word}'"),
+        word,
+        COMMANDS.iter().map(|command| command.path[0].to_owned()).chain(["help".to_owned()]),
+    )
+}
+
+fn unknown_option(word: &str, options: &[Opt]) -> String {
+    let mut names: Vec<String> = options.iter().map(|option| format!("--{}", option.long)).collect();
+    names.push("--help".to_owned());
+    with_suggestion(format!("error: unknown option '{word}'"), word, names.into_iter())
+}
+
+/// Adds a line with the nearest name that is within distance 3 and not mostly different.
+fn with_suggestion(message: String, word: &str, names: impl Iterator<Item = String>) -> String {
+    let scored = names.map(|name| (edit_distance(word, &name), name));
+    let close = scored.filter(|(distance, name)| *distance <= 3 && *distance * 10 <= name.chars().count() * 6);
+    match close.min_by_key(|(distance, _)| *distance) {
+        Some((_, name)) => format!("{message}\n(Did you mean {name}?)"),
+        None => message,
+    }
+}
+
+fn help_about(words: &[String]) -> Result<Request, String> {
+    let Some(name) = words.first() else { return Ok(Request::Help(help_overview())) };
+    match COMMANDS.iter().find(|command| command.path == [name.as_str()]) {
+        Some(command) => Ok(Request::Help(help_command(command))),
+        None => Err(unknown_command(name)),
+    }
+}
+
+fn help_overview() -> String {
+    let commands: Vec<(String, &str)> = COMMANDS.iter().map(|command| (usage_words(command), command.about)).collect();
+    format!(
+        "Usage: al <command> [arguments] [options]\n\nRuns language-model agents like scripts, each in a hardened Docker \
+         container.\n\nCommands:\n{}\nOptions:\n{}\nMore about one: al help <command>\n",
+        rows(&commands),
+        rows(&[("-V, --version".to_owned(), "print the version"), ("-h, --help".to_owned(), "print help")]),
+    )
+}
+
+fn help_command(command: &Command) -> String {
+    let mut text = format!("Usage: al {} [options]\n\n{}.\n", usage_words(command), sentence(command.about));
+    if !command.arguments.is_empty() {
+        let arguments: Vec<_> =
+            command.arguments.iter().map(|argument| (argument.name.to_owned(), argument.about)).collect();
+        text += &format!("\nArguments:\n{}", rows(&arguments));
+    }
+    let mut options: Vec<_> = command.options.iter().map(|option| (option.display(), option.about)).collect();
+    options.push(("-h, --help".to_owned(), "print help"));
+    text += &format!("\nOptions:\n{}", rows(&options));
+    text
+}
+
+fn usage_words(command: &Command) -> String {
+    let arguments = command.arguments.iter().map(|argument| {
+        if argument.mandatory { format!("<{}>", argument.name) } else { format!("[{}]", argument.name) }
+    });
+    command.path.iter().map(|word| (*word).to_owned()).chain(arguments).collect::<Vec<_>>().join(" ")
+}
+
+fn sentence(about: &str) -> String {
+    let mut chars = about.chars();
+    chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
+}
+
+fn rows(rows: &[(String, &str)]) -> String {
+    let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    rows.iter().map(|(name, about)| format!("  {name:width$}  {about}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &[&str]) -> Vec<String> {
+        line.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    #[track_caller]
+    fn reads(line: &[&str], expected: &[&str]) {
+        match read(&words(line)) {
+            Ok(Request::Command { words: got, .. }) => assert_eq!(got, expected),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn refuses(line: &[&str], expected: &str) {
+        assert_eq!(read(&words(line)).unwrap_err(), expected);
+    }
+
+    #[test]
+    fn accepts_every_form_of_an_option() {
+        for form in [&["--project", "d"][..], &["--project=d"], &["-p", "d"], &["-pd"], &["-p=d"]] {
+            reads(&[&["run"], form, &["dev"]].concat(), &["--project", "d", "--", "dev"]);
+        }
+        reads(&["run", "dev", "-Hp", "d"], &["--headless", "--project", "d", "--", "dev"]);
+        reads(&["run", "-p", "a", "dev", "-p", "b"], &["--project", "b", "--", "dev"]);
+        reads(&["run", "dev", "--prompt-file", "-"], &["--prompt-file", "-", "--", "dev"]);
+        reads(&["run", "dev", "--", "--help"], &["--", "dev", "--help"]);
+        reads(&["run", "dev", "help"], &["--", "dev", "help"]);
+        reads(&["run", "-p", "-5", "dev"], &["--project", "-5", "--", "dev"]);
+    }
+
+    #[test]
+    fn usage_errors_are_worded_as_specified() {
+        refuses(&["bogus"], "error: unknown command 'bogus'");
+        refuses(&["docter"], "error: unknown command 'docter'\n(Did you mean doctor?)");
+        refuses(&["run", "dev", "--jsn"], "error: unknown option '--jsn'\n(Did you mean --json?)");
+        refuses(&["run"], "error: missing required argument 'agent'");
+        refuses(&["doctor", "x"], "error: too many arguments for 'doctor'. Expected 0 arguments but got 1.");
+        refuses(&["run", "dev", "-p"], "error: option '-p, --project <dir>' argument missing");
+    }
+
+    #[test]
+    fn help_is_a_success_only_when_asked_for() {
+        assert!(
+            matches!(read(&words(&["help", "run"])), Ok(Request::Help(text)) if text.starts_with("Usage: al run <agent> [prompt]"))
+        );
+        assert!(matches!(read(&words(&["run", "help"])), Ok(Request::Help(_))));
+        assert!(matches!(read(&words(&["run", "dev", "-h"])), Ok(Request::Help(_))));
+        assert!(matches!(read(&[]), Ok(Request::HelpInstead(_))));
+        assert_eq!(read(&words(&["-V"])), Ok(Request::Version));
+    }
+}
