@@ -1,1 +1,6 @@
 //! What a run is: images, staging, prompt, life, outcome.
+
+pub mod outcome;
+pub mod prompt;
+pub mod staging;
+pub mod stream;

@@ -1,0 +1,183 @@
+//! From a container's output lines to log entries, and what the host learns from them on the way
+//! (containers.md §8, scheduler.md §13.4).
+
+use serde_json::{Map, Value};
+use shims::wire::log::LogLine;
+use shims::wire::usage::Usage;
+
+use crate::base::Masker;
+use crate::base::clock::UnixMs;
+use crate::base::log::{Entry, Level};
+use crate::base::text::cut;
+
+/// Longest plain output in one entry, in characters.
+const LONGEST_OUTPUT: usize = 4000;
+/// Longest stderr line in one entry, in characters.
+const LONGEST_STDERR: usize = 500;
+
+/// What the lines of one run have said so far.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Learned {
+    pub return_value: Option<String>,
+    pub usage: Option<Usage>,
+    /// Code and reason of `al-exit`.
+    pub exit_signal: Option<(i32, String)>,
+    /// Text of the last tool error, for status displays.
+    pub last_tool_error: Option<String>,
+    /// Highest sequence number seen; lines up to it are not taken twice after a re-attach.
+    pub last_seq: u64,
+}
+
+/// Translates the lines of one run.
+pub struct Translator {
+    instance: String,
+    masker: Masker,
+    pub learned: Learned,
+}
+
+impl Translator {
+    /// For a run whose secrets the masker knows.
+    pub fn new(instance: &str, masker: Masker) -> Self {
+        Self { instance: instance.to_owned(), masker, learned: Learned::default() }
+    }
+
+    /// A line of stdout; `None` for a blank one.
+    pub fn stdout(&mut self, line: &str) -> Option<Entry> {
+        if line.trim().is_empty() {
+            return None;
+        }
+        let entry = match LogLine::parse(line) {
+            Some(parsed) => {
+                self.learn(&parsed);
+                let time = parsed.ts.map_or_else(UnixMs::now, UnixMs);
+                Entry { time, ..Entry::new(parsed.level, parsed.msg) }.with_foreign_fields(parsed.fields)
+            }
+            None => Entry::new(Level::Info, "output").field("text", cut(line, LONGEST_OUTPUT)),
+        };
+        Some(self.finish(entry))
+    }
+
+    /// A protocol line that was read again after a re-attach: only what was not seen before counts.
+    pub fn again(&mut self, line: &str) -> Option<Entry> {
+        let seq = LogLine::parse(line)?.seq?;
+        if seq > self.learned.last_seq { self.stdout(line) } else { None }
+    }
+
+    /// A line of stderr; `None` for a blank one.
+    pub fn stderr(&self, line: &str) -> Option<Entry> {
+        if line.trim().is_empty() {
+            return None;
+        }
+        Some(self.finish(Entry::new(Level::Warn, "container stderr").field("stderr", cut(line, LONGEST_STDERR))))
+    }
+
+    fn finish(&self, entry: Entry) -> Entry {
+        entry.of_instance(&self.instance).masked(&self.masker)
+    }
+
+    fn learn(&mut self, line: &LogLine) {
+        if let Some(seq) = line.seq {
+            self.learned.last_seq = self.learned.last_seq.max(seq);
+        }
+        let text = |name: &str| line.fields.get(name).and_then(Value::as_str);
+        match line.msg.as_str() {
+            "signal-result" => match text("type") {
+                Some("return") => self.learned.return_value = text("value").map(|value| self.masker.mask(value).into()),
+                Some("exit") => {
+                    let code = line.fields.get("exitCode").and_then(Value::as_i64).unwrap_or_default();
+                    let reason = text("reason").unwrap_or_default().to_owned();
+                    self.learned.exit_signal = Some((i32::try_from(code).unwrap_or(i32::MAX), reason));
+                }
+                _ => {}
+            },
+            "token-usage" => self.learned.usage = Some(lenient_usage(&line.fields)),
+            "tool error" if line.level == Level::Error => {
+                if let Some(result) = text("result") {
+                    self.learned.last_tool_error =
+                        Some(self.masker.mask(&tool_error(text("cmd"), result)).into_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Usage with missing or non-numeric members as 0.
+fn lenient_usage(fields: &Map<String, Value>) -> Usage {
+    let count = |name: &str| {
+        let value = fields.get(name);
+        value.and_then(Value::as_u64).or_else(|| value.and_then(Value::as_f64).map(|value| value as u64)).unwrap_or(0)
+    };
+    let cost = fields.get("cost").and_then(Value::as_f64).filter(|cost| cost.is_finite()).unwrap_or(0.0);
+    Usage {
+        input_tokens: count("inputTokens"),
+        output_tokens: count("outputTokens"),
+        cache_read_tokens: count("cacheReadTokens"),
+        cache_write_tokens: count("cacheWriteTokens"),
+        total_tokens: count("totalTokens"),
+        cost,
+        turn_count: count("turnCount"),
+    }
+}
+
+/// `$ <cmd> — <text>`; older programs wrapped the text in JSON.
+fn tool_error(cmd: Option<&str>, result: &str) -> String {
+    let wrapped = serde_json::from_str::<Value>(result).ok();
+    let inner = wrapped.as_ref().and_then(|value| value.pointer("/content/0/text")).and_then(Value::as_str);
+    let text = cut(inner.unwrap_or(result).trim(), 200);
+    match cmd {
+        Some(cmd) => format!("$ {} — {text}", cut(cmd, 80)),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Secret;
+
+    fn translator() -> Translator {
+        Translator::new("dev-00000001", Masker::new(&[Secret::new("sk-very-secret")]))
+    }
+
+    #[test]
+    fn plain_lines_become_output_and_secrets_do_not_pass() {
+        let entry = translator().stdout("token is sk-very-secret").unwrap();
+        assert_eq!((entry.msg.as_str(), entry.fields["text"].as_str()), ("output", Some("token is ***")));
+        assert_eq!(entry.instance.as_deref(), Some("dev-00000001"));
+        assert_eq!(translator().stdout("   "), None);
+        let entry = translator().stderr("warning: sk-very-secret").unwrap();
+        assert_eq!((entry.level, entry.fields["stderr"].as_str()), (Level::Warn, Some("warning: ***")));
+    }
+
+    #[test]
+    fn special_lines_are_logged_and_remembered() {
+        let mut translator = translator();
+        let lines = [
+            r#"{"_log":true,"level":"info","msg":"signal-result","type":"return","value":"first","seq":1}"#,
+            r#"{"_log":true,"level":"info","msg":"signal-result","type":"return","value":"second","seq":2}"#,
+            r#"{"_log":true,"level":"info","msg":"token-usage","inputTokens":5,"cost":"x","turnCount":2,"seq":3}"#,
+            r#"{"_log":true,"level":"error","msg":"tool error","tool":"bash","cmd":"gh x","result":"not found","seq":4}"#,
+            r#"{"_log":true,"level":"info","msg":"signal-result","type":"exit","exitCode":11,"reason":"no","seq":5}"#,
+        ];
+        for line in lines {
+            assert!(translator.stdout(line).is_some());
+        }
+        let learned = &translator.learned;
+        assert_eq!(learned.return_value.as_deref(), Some("second"));
+        assert_eq!(learned.usage.unwrap(), Usage { input_tokens: 5, turn_count: 2, ..Usage::default() });
+        assert_eq!(learned.last_tool_error.as_deref(), Some("$ gh x — not found"));
+        assert_eq!(learned.exit_signal, Some((11, "no".to_owned())));
+        assert_eq!(learned.last_seq, 5);
+    }
+
+    #[test]
+    fn lines_read_twice_count_once() {
+        let mut translator = translator();
+        let line = r#"{"_log":true,"msg":"x","seq":3}"#;
+        assert!(translator.stdout(line).is_some());
+        assert_eq!(translator.again(line), None);
+        assert!(translator.again(r#"{"_log":true,"msg":"x","seq":4}"#).is_some());
+        assert_eq!(translator.again("plain"), None);
+    }
+}
