@@ -1,1 +1,7 @@
-//! What people look at.
+//! What people look at. Pure layout where possible; only the consoles write to a stream.
+
+pub mod console;
+pub mod github;
+pub mod json_events;
+pub mod log_view;
+pub mod summary;

@@ -1,0 +1,186 @@
+//! The conversation view of log entries (scheduler.md §14). Pure.
+
+use serde_json::Value;
+
+use crate::base::log::{Entry, Level};
+use crate::base::term::{Style, sgr};
+use crate::base::text::{cut, printable};
+
+/// Indent of lines that belong to the line above them: as wide as a time and two blanks.
+const INDENT: &str = "          ";
+/// Longest detail below or behind a line, in characters.
+const LONGEST_DETAIL: usize = 300;
+/// Width that the rule above a run's first line is filled up to.
+const RULE_WIDTH: usize = 60;
+
+/// The lines of an entry; none when this view hides it. `name` is the log's name.
+pub fn conversation(entry: &Entry, name: &str, style: Style) -> Vec<String> {
+    let msg = entry.msg.as_str();
+    if matches!(msg, "event" | "tool done") || (entry.level <= Level::Debug && msg != "tool start") {
+        return Vec::new();
+    }
+    let line = Line { style, entry };
+    match msg {
+        "tool start" => vec![line.with(sgr::BLUE, &format!("▸ {}", line.field("tool")))],
+        "assistant" => line.assistant(),
+        "bash" => vec![line.of_instance(sgr::CYAN, &format!("$ {}", line.field("cmd")))],
+        "tool error" => line.tool_error(),
+        "container launched" => vec![line.with(sgr::DIM, &format!("Container launched {}", line.field("container")))],
+        "container starting" => {
+            let title = format!("Container starting: {}", line.field("agentName"));
+            let model = format!(" model={}", line.field("modelId"));
+            vec![format!("{}{}", line.with(sgr::BOLD_MAGENTA, &title), style.paint(sgr::DIM, &model))]
+        }
+        "output" => {
+            let text = line.field("text");
+            vec![format!("{}  {}{text}", line.time(), line.instance())]
+        }
+        _ if msg.starts_with("Starting ") => line.run_start(name),
+        _ if msg.starts_with("run completed") => {
+            let rerun = if msg.contains("rerun requested") { " (rerun requested)" } else { "" };
+            vec![format!("{}{}", line.with(sgr::BOLD_GREEN, "Run completed"), style.paint(sgr::YELLOW, rerun))]
+        }
+        _ if msg.starts_with("container finished") => {
+            vec![line.with(sgr::DIM, &format!("Container finished ({})", line.field("elapsed")))]
+        }
+        _ if entry.level >= Level::Error => {
+            let detail = line.detail(&["err", "error", "reason"]);
+            vec![format!("{}{}", line.with(sgr::BOLD_RED, &format!("ERROR: {}", printable(msg))), detail)]
+        }
+        _ if entry.level >= Level::Warn => {
+            let detail = line.detail(&["stderr", "error", "err"]);
+            vec![format!("{}{}", line.with(sgr::YELLOW, &format!("WARN: {}", printable(msg))), detail)]
+        }
+        _ => vec![line.with(sgr::DIM, &printable(msg))],
+    }
+}
+
+struct Line<'a> {
+    style: Style,
+    entry: &'a Entry,
+}
+
+impl Line<'_> {
+    fn time(&self) -> String {
+        self.style.paint(sgr::DIM, &self.entry.time.local_time())
+    }
+
+    fn instance(&self) -> String {
+        match &self.entry.instance {
+            Some(instance) => self.style.paint(sgr::MAGENTA, &format!("[{instance}] ")),
+            None => String::new(),
+        }
+    }
+
+    /// A field as printable text, empty when absent.
+    fn field(&self, name: &str) -> String {
+        match self.entry.fields.get(name) {
+            Some(Value::String(text)) => printable(text).into_owned(),
+            Some(other) => printable(&other.to_string()).into_owned(),
+            None => String::new(),
+        }
+    }
+
+    fn with(&self, code: &str, text: &str) -> String {
+        format!("{}  {}", self.time(), self.style.paint(code, text))
+    }
+
+    fn of_instance(&self, code: &str, text: &str) -> String {
+        format!("{}  {}{}", self.time(), self.instance(), self.style.paint(code, text))
+    }
+
+    fn assistant(&self) -> Vec<String> {
+        let text = self.field("text");
+        let mut lines = text.trim().lines();
+        let Some(first) = lines.next() else { return Vec::new() };
+        let mut shown = vec![self.of_instance(sgr::BOLD_WHITE, first)];
+        shown.extend(lines.map(|line| format!("{INDENT}{}", self.style.paint(sgr::WHITE, line))));
+        shown
+    }
+
+    fn tool_error(&self) -> Vec<String> {
+        let mut shown = vec![self.of_instance(sgr::RED, &format!("✗ {} failed", self.field("tool")))];
+        let mut below = |text: &str| {
+            shown.extend(text.lines().map(|line| format!("{INDENT}{}", self.style.paint(sgr::DIM, line))));
+        };
+        if self.entry.fields.contains_key("cmd") {
+            below(&format!("$ {}", self.field("cmd")));
+        }
+        below(cut(self.field("result").trim(), LONGEST_DETAIL));
+        shown
+    }
+
+    fn run_start(&self, name: &str) -> Vec<String> {
+        let container = self.entry.fields.get("container").and_then(Value::as_str);
+        let behind = container.map(|container| format!(" ({})", printable(container))).unwrap_or_default();
+        let first = format!(
+            "{}{}",
+            self.of_instance(sgr::BOLD_MAGENTA, &printable(&self.entry.msg)),
+            self.style.paint(sgr::DIM, &behind)
+        );
+        if !self.entry.msg.contains(" run") {
+            return vec![first];
+        }
+        let parts = [Some(name), self.entry.instance.as_deref(), container];
+        let label = format!(" {} ", parts.into_iter().flatten().collect::<Vec<_>>().join("  "));
+        let rule = "─".repeat(RULE_WIDTH.saturating_sub(label.chars().count()));
+        let header = format!(
+            "{}{}{}",
+            self.style.paint(sgr::DIM, "──"),
+            self.style.paint(sgr::BOLD_MAGENTA, &label),
+            self.style.paint(sgr::DIM, &rule)
+        );
+        vec![String::new(), header, first]
+    }
+
+    /// The first of these fields that is there, as a dim text behind a line.
+    fn detail(&self, names: &[&str]) -> String {
+        let Some(name) = names.iter().find(|name| self.entry.fields.contains_key(**name)) else { return String::new() };
+        let text = self.field(name);
+        self.style.paint(sgr::DIM, &format!(" {}", cut(&text, LONGEST_DETAIL).replace('\n', " ")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(entry: Entry) -> Vec<String> {
+        conversation(&entry.of_instance("dev-00000001"), "dev", Style::PLAIN)
+            .into_iter()
+            .map(|line| line.chars().skip_while(|c| c.is_ascii_digit() || *c == ':').collect())
+            .collect()
+    }
+
+    #[test]
+    fn shows_what_an_agent_does() {
+        let entry = |msg: &str| Entry::new(Level::Info, msg);
+        assert_eq!(shown(entry("bash").field("cmd", "git status")), ["  [dev-00000001] $ git status"]);
+        assert_eq!(
+            shown(entry("assistant").field("text", "One.\nTwo.\n")),
+            ["  [dev-00000001] One.", "          Two."]
+        );
+        let error =
+            Entry::new(Level::Error, "tool error").field("tool", "bash").field("cmd", "x").field("result", "no\n");
+        assert_eq!(shown(error), ["  [dev-00000001] ✗ bash failed", "          $ x", "          no"]);
+        assert_eq!(shown(entry("run completed, rerun requested")), ["  Run completed (rerun requested)"]);
+        assert_eq!(shown(entry("output").field("text", "hi\x1b[2J")), ["  [dev-00000001] hi\u{FFFD}[2J"]);
+        let warning = Entry::new(Level::Warn, "container stderr").field("stderr", "careful");
+        assert_eq!(shown(warning), ["  WARN: container stderr careful"]);
+    }
+
+    #[test]
+    fn hides_the_rest() {
+        assert!(shown(Entry::new(Level::Debug, "event")).is_empty());
+        assert!(shown(Entry::new(Level::Info, "assistant").field("text", " ")).is_empty());
+        assert_eq!(shown(Entry::new(Level::Debug, "tool start").field("tool", "read")), ["  ▸ read"]);
+    }
+
+    #[test]
+    fn a_run_begins_with_a_rule() {
+        let lines = shown(Entry::new(Level::Info, "Starting dev container run (triggered by manual)"));
+        assert_eq!(lines[0], "");
+        assert!(lines[1].starts_with("── dev  dev-00000001 ─") && lines[1].chars().count() == 62, "{}", lines[1]);
+        assert_eq!(lines[2], "  [dev-00000001] Starting dev container run (triggered by manual)");
+    }
+}
