@@ -3,6 +3,7 @@
 pub mod event;
 pub mod names;
 pub mod outcome;
+pub mod webhook_context;
 
 /// What host and container say to each other.
 pub use shims::wire;
