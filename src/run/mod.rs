@@ -1,5 +1,6 @@
 //! What a run is: images, staging, prompt, life, outcome.
 
+pub mod kill;
 pub mod observer;
 pub mod outcome;
 pub mod prompt;
