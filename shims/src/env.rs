@@ -22,6 +22,11 @@ impl Environment {
         self.0.get(OsStr::new(name)).and_then(|value| value.to_str())
     }
 
+    /// The value of a variable, whatever its bytes.
+    pub fn get_os(&self, name: &str) -> Option<&OsStr> {
+        self.0.get(OsStr::new(name)).map(OsString::as_os_str)
+    }
+
     /// The value of a variable that is present and not empty.
     pub fn get_non_empty(&self, name: &str) -> Option<&str> {
         self.get(name).filter(|value| !value.is_empty())

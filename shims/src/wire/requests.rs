@@ -3,11 +3,23 @@
 //! The gateway reads requests leniently (any JSON object, unknown members ignored, errors per member), so it does not
 //! deserialise into these types; it shares the member names through them in its tests.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::secret::Secret;
 
-/// `POST /locks/acquire`, `/locks/release`, `/locks/heartbeat`.
+/// Paths of the container face.
+pub const LOCKS_ACQUIRE: &str = "/locks/acquire";
+pub const LOCKS_RELEASE: &str = "/locks/release";
+pub const LOCKS_HEARTBEAT: &str = "/locks/heartbeat";
+/// `POST` makes a call; `GET` with the id as a further component asks for it.
+pub const CALLS: &str = "/calls";
+pub const SIGNALS_STATUS: &str = "/signals/status";
+pub const SIGNALS_RETURN: &str = "/signals/return";
+pub const SIGNALS_RERUN: &str = "/signals/rerun";
+pub const SHUTDOWN: &str = "/shutdown";
+pub const HEALTH: &str = "/health";
+
+/// Body of [`LOCKS_ACQUIRE`], [`LOCKS_RELEASE`], [`LOCKS_HEARTBEAT`].
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LockRequest<'a> {
@@ -16,7 +28,7 @@ pub struct LockRequest<'a> {
     pub resource_key: &'a str,
 }
 
-/// `POST /calls`.
+/// Body of a `POST` to [`CALLS`].
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CallRequest<'a> {
@@ -26,7 +38,14 @@ pub struct CallRequest<'a> {
     pub context: &'a str,
 }
 
-/// `POST /signals/status`.
+/// What a call's state tells its caller about going on waiting; the answer has more members (gateway.md §10.4).
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct CallState {
+    /// `pending`, `running`, `completed` or `error`.
+    pub status: String,
+}
+
+/// Body of [`SIGNALS_STATUS`].
 #[derive(Serialize)]
 pub struct StatusRequest<'a> {
     #[serde(with = "expose")]
@@ -34,7 +53,7 @@ pub struct StatusRequest<'a> {
     pub text: &'a str,
 }
 
-/// `POST /signals/return`.
+/// Body of [`SIGNALS_RETURN`].
 #[derive(Serialize)]
 pub struct ReturnRequest<'a> {
     #[serde(with = "expose")]
@@ -42,14 +61,14 @@ pub struct ReturnRequest<'a> {
     pub value: &'a str,
 }
 
-/// `POST /signals/rerun`.
+/// Body of [`SIGNALS_RERUN`].
 #[derive(Serialize)]
 pub struct RerunRequest<'a> {
     #[serde(with = "expose")]
     pub secret: &'a Secret,
 }
 
-/// `POST /shutdown`.
+/// Body of [`SHUTDOWN`].
 #[derive(Serialize)]
 pub struct ShutdownRequest<'a> {
     #[serde(with = "expose")]
