@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use self::answer::Broken;
 pub use self::answer::{Answer, BODY_LIMIT};
 use crate::env::Environment;
 use crate::text::cut;
@@ -113,12 +114,13 @@ impl Gateway {
         // with an error: its answer counts all the same.
         let sent = timed.write_all(&request);
         let received = answer::read(&mut timed);
-        let failed = |what: &dyn fmt::Display| format!("{}: {what}", url.authority);
+        let authority = url.authority;
+        let unsure = if body.is_some() { " (it may have carried out the request)" } else { "" };
         match (sent, received) {
             (_, Ok(answer)) => Ok(answer),
-            (Err(error), Err(_)) => Err(Failure::NoAnswer(failed(&format_args!("send the request: {error}")))),
-            (Ok(()), Err(answer::Broken::Nothing(text))) => Err(Failure::NoAnswer(failed(&text))),
-            (Ok(()), Err(answer::Broken::Unreadable(text))) => Err(Failure::Unreadable(failed(&text))),
+            (Ok(()), Err(Broken::Unreadable(text))) => Err(Failure::Unreadable(format!("{authority}: {text}"))),
+            (Ok(()), Err(Broken::Nothing(text))) => Err(Failure::NoAnswer(format!("{authority}: {text}{unsure}"))),
+            (Err(error), Err(_)) => Err(Failure::NoAnswer(format!("{authority}: send the request: {error}{unsure}"))),
         }
     }
 }

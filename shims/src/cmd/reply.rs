@@ -75,7 +75,7 @@ impl Reply {
                     Failure::Unreadable(_) => Exit::Unexpected,
                     Failure::Url(_) | Failure::Connect(_) | Failure::NoAnswer(_) => Exit::Unreachable,
                 };
-                Self::failure(exit, shape, &reason(&failure)).with_detail(detail(&failure))
+                Self::failure(exit, shape, &reason(&failure)).with_detail(failure.to_string())
             }
         }
     }
@@ -120,14 +120,6 @@ pub(super) fn reason(failure: &Failure) -> String {
         Failure::Url(why) => format!("gateway unreachable: {why}"),
         Failure::Connect(_) | Failure::NoAnswer(_) => "gateway unreachable".into(),
         Failure::Unreadable(_) => "unreadable answer of the gateway".into(),
-    }
-}
-
-/// The same for a person.
-pub(super) fn detail(failure: &Failure) -> String {
-    match failure {
-        Failure::NoAnswer(why) => format!("{why} (the gateway may have carried out the request)"),
-        other => other.to_string(),
     }
 }
 

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::check;
-use super::reply::{Reply, Shape, detail, json_text, reason};
+use super::reply::{Reply, Shape, json_text, reason};
 use super::{Exit, Invocation, Stdin};
 use crate::gateway::{Answer, Failure, Gateway, Limits};
 use crate::secret::Secret;
@@ -239,7 +239,7 @@ impl Seen {
             options.ids.iter().zip(&looks).map(|(id, look)| format!("{}:{}", json_text(id), look.json())).collect();
         let why = looks
             .iter()
-            .find_map(|look| if let Look::Unanswered(failure) = look { Some(detail(failure)) } else { None });
+            .find_map(|look| if let Look::Unanswered(failure) = look { Some(failure.to_string()) } else { None });
         Reply::done(format!("{{{}}}", members.join(",")))
             .with_exit(self.exit(options.until))
             .with_detail(why.unwrap_or_default())
