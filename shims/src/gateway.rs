@@ -179,25 +179,31 @@ impl<'a> Url<'a> {
 
 /// A connection, or why there is none.
 fn connect(url: &Url<'_>, deadline: Instant, connecting: Connecting) -> Result<TcpStream, String> {
+    let mut addresses = Vec::new();
     let mut pause = FIRST_PAUSE;
     loop {
-        let cause = match connect_once(url, deadline) {
+        let cause = match connect_once(url, &mut addresses, deadline) {
             Ok(stream) => return Ok(stream),
             Err(cause) => cause,
         };
-        let left = deadline.saturating_duration_since(Instant::now());
-        if connecting == Connecting::Once || left.is_zero() {
+        if connecting == Connecting::Once {
             return Err(cause);
         }
         // Nothing tells when a port begins to listen.
-        thread::sleep(pause.min(left));
+        thread::sleep(pause.min(deadline.saturating_duration_since(Instant::now())));
         pause = (pause * 2).min(LONGEST_PAUSE);
+        if Instant::now() >= deadline {
+            return Err(cause);
+        }
     }
 }
 
-/// One attempt on every address of the host, in order; the error is that of the last address.
-fn connect_once(url: &Url<'_>, deadline: Instant) -> Result<TcpStream, String> {
-    let addresses = address::resolve(url.host, url.port, deadline)?;
+/// One attempt on every address of the host, in order; the error is that of the last one. The addresses are looked up
+/// when there are none yet.
+fn connect_once(url: &Url<'_>, addresses: &mut Vec<SocketAddr>, deadline: Instant) -> Result<TcpStream, String> {
+    if addresses.is_empty() {
+        *addresses = address::resolve(url.host, url.port, deadline)?;
+    }
     let mut cause = String::from("the name has no address");
     for (index, address) in addresses.iter().enumerate() {
         let untried = u32::try_from(addresses.len() - index).unwrap_or(u32::MAX);
