@@ -1,5 +1,7 @@
 //! Black-box tests: the real programs, driven from outside.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests, too")]
+
 mod shims_requests;
 mod shims_signals;
 mod shims_wait;

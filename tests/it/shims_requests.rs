@@ -241,7 +241,7 @@ fn only_http_is_spoken() {
         let line = outcome.json();
         let reason = line.get("reason").or(line.get("errorMessage")).unwrap().as_str().unwrap();
         assert!(reason.starts_with("gateway unreachable: ") && reason.contains("https"), "{reason}");
-        assert!(outcome.took < Duration::from_secs(2), "nothing is tried again: {outcome:?}");
+        assert!(outcome.took < Duration::from_secs(4), "nothing is tried again: {outcome:?}");
     }
 }
 
@@ -263,7 +263,7 @@ fn a_gateway_that_is_not_there_is_waited_for_and_then_unreachable() {
                 );
                 assert!(outcome.stderr.contains("refused") && !outcome.stderr.contains(SECRET), "{outcome:?}");
                 let took = outcome.took.as_secs_f32();
-                assert!((4.9..7.0).contains(&took), "{outcome:?}");
+                assert!((4.9..9.0).contains(&took), "{outcome:?}");
             });
         }
         for (argv, status) in [(&["al-shutdown"][..], 0), (&["al-shim", "health"], 6)] {
@@ -271,7 +271,7 @@ fn a_gateway_that_is_not_there_is_waited_for_and_then_unreachable() {
             scope.spawn(move || {
                 let outcome = shim.run();
                 outcome.expect(status, "{\"ok\":false,\"reason\":\"gateway unreachable\"}\n");
-                assert!(outcome.took < Duration::from_secs(2), "one attempt only: {outcome:?}");
+                assert!(outcome.took < Duration::from_secs(4), "one attempt only: {outcome:?}");
             });
         }
     });
@@ -310,7 +310,7 @@ fn a_silent_gateway_is_given_up_after_ten_seconds() {
                 assert!(outcome.stderr.contains("no answer in time"), "{outcome:?}");
                 let posted = !["al-check", "al-wait", "al-shim"].contains(&argv[0]);
                 assert_eq!(outcome.stderr.contains("may have carried out"), posted, "{outcome:?}");
-                assert!((seconds - 0.1..seconds + 2.0).contains(&outcome.took.as_secs_f32()), "{outcome:?}");
+                assert!((seconds - 0.1..seconds + 4.0).contains(&outcome.took.as_secs_f32()), "{outcome:?}");
             });
         }
     });
