@@ -52,9 +52,19 @@ impl Translator {
                 let time = parsed.ts.map_or_else(UnixMs::now, UnixMs);
                 Entry { time, ..Entry::new(parsed.level, parsed.msg) }.with_foreign_fields(parsed.fields)
             }
-            None => Entry::new(Level::Info, "output").field("text", cut(line, LONGEST_OUTPUT)),
+            None => return self.plain(line),
         };
         Some(self.finish(entry))
+    }
+
+    /// A line that is no protocol line, whatever it looks like; `None` for a blank one.
+    pub fn plain(&self, line: &str) -> Option<Entry> {
+        if line.trim().is_empty() {
+            return None;
+        }
+        // Masked before it is cut: half a secret would not be found any more.
+        let masked = self.masker.mask(line);
+        Some(self.finish(Entry::new(Level::Info, "output").field("text", cut(&masked, LONGEST_OUTPUT))))
     }
 
     /// A protocol line that was read again after a re-attach: only what was not seen before counts.
@@ -68,7 +78,8 @@ impl Translator {
         if line.trim().is_empty() {
             return None;
         }
-        Some(self.finish(Entry::new(Level::Warn, "container stderr").field("stderr", cut(line, LONGEST_STDERR))))
+        let masked = self.masker.mask(line);
+        Some(self.finish(Entry::new(Level::Warn, "container stderr").field("stderr", cut(&masked, LONGEST_STDERR))))
     }
 
     fn finish(&self, entry: Entry) -> Entry {
