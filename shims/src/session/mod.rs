@@ -16,7 +16,11 @@ pub mod event;
 pub mod message;
 pub mod provider;
 pub mod providers;
+pub mod registry;
+mod run;
 pub mod tools;
+
+pub use run::run;
 
 /// What a session needs.
 pub struct Input {
@@ -30,7 +34,7 @@ pub struct Input {
     pub tool_dir: PathBuf,
     /// Where tools put the full text of long output; must be writable.
     pub tmp_dir: PathBuf,
-    /// Environment of tools.
+    /// Environment of tools; also where requests look for proxies (`HTTPS_PROXY` …) and TLS roots (`SSL_CERT_FILE`).
     pub environment: Environment,
     /// File whose existence after a batch of tool calls ends the session (`al-exit`).
     pub exit_file: Option<PathBuf>,
@@ -77,4 +81,8 @@ pub enum End {
     Failed { error: error::ModelError, provider: String, model: String },
     /// The cancel token was used.
     Cancelled,
+    /// The deadline passed.
+    OutOfTime,
+    /// The model configuration cannot be used; nothing was sent and no event but notices was reported.
+    NotStarted { reason: String },
 }

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::error::ModelError;
 use super::message::{Assistant, Message};
+use super::registry::{Facts, Thinking};
 use crate::cancel::Cancel;
 
 /// One request to a model. The system prompt and the tools never change within a session.
@@ -27,8 +28,32 @@ pub enum Delta<'a> {
     Thinking(&'a str),
 }
 
+/// A model as a session uses it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    /// The configured `provider`.
+    pub provider: String,
+    /// Id as sent.
+    pub id: String,
+    /// Wire format: `anthropic`, `responses`, `chat`, `google` or `mock`.
+    pub api: &'static str,
+    /// Where requests go; `None` for the mock.
+    pub base_url: Option<String>,
+    /// Effective level (agent-session.md §2.5).
+    pub thinking: Thinking,
+    pub facts: Facts,
+}
+
 /// One wire format spoken to one model.
 pub trait Provider {
+    /// The model that is spoken to.
+    fn model(&self) -> &Model;
+
+    /// What the waits between retries are divided by; other than 1 only for the mock.
+    fn time_scale(&self) -> f64 {
+        1.0
+    }
+
     /// Sends one request and reads the whole response. Nothing of a failed attempt is kept.
     ///
     /// # Errors
