@@ -12,6 +12,7 @@ use crate::wire::config::ModelConfig;
 use crate::wire::usage::Usage;
 
 pub mod error;
+pub mod estimate;
 pub mod event;
 pub mod message;
 pub mod provider;
