@@ -11,14 +11,19 @@ use crate::secret::Secret;
 use crate::wire::config::ModelConfig;
 use crate::wire::usage::Usage;
 
+mod classify;
 pub mod error;
 pub mod estimate;
 pub mod event;
+mod http;
+mod json;
 pub mod message;
 pub mod provider;
 pub mod providers;
 pub mod registry;
+mod retry;
 mod run;
+mod sse;
 pub mod tools;
 
 pub use run::run;
