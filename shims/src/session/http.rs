@@ -290,7 +290,7 @@ fn header_map(headers: &[(&str, &str)]) -> Result<HeaderMap, String> {
 }
 
 /// Certificates to trust: the named file, else the system's, else the built-in set.
-fn roots(environment: &Environment) -> Result<RootCerts, String> {
+pub(crate) fn roots(environment: &Environment) -> Result<RootCerts, String> {
     let named = environment.get_non_empty("SSL_CERT_FILE");
     let path = named.unwrap_or(SYSTEM_ROOTS);
     let pem = match fs::read(path) {
@@ -312,7 +312,7 @@ fn roots(environment: &Environment) -> Result<RootCerts, String> {
 }
 
 /// The proxy for a server; every request goes through it by `CONNECT`.
-fn proxy(scheme: &str, host: &str, environment: &Environment) -> Result<Option<Proxy>, String> {
+pub(crate) fn proxy(scheme: &str, host: &str, environment: &Environment) -> Result<Option<Proxy>, String> {
     let either = |upper: &str, lower: &str| {
         environment.get_non_empty(upper).or_else(|| environment.get_non_empty(lower)).map(str::to_owned)
     };

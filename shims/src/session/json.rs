@@ -10,14 +10,14 @@ use serde::de::DeserializeOwned;
 /// # Errors
 /// The text is not JSON of the wanted shape.
 pub(super) fn parse<T: DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {
-    serde_json::from_str(text).or_else(|error| match without_lone_surrogates(text) {
-        Cow::Owned(repaired) => serde_json::from_str(&repaired),
+    serde_json::from_str(text).or_else(|error| match repaired(text) {
+        Cow::Owned(text) => serde_json::from_str(&text),
         Cow::Borrowed(_) => Err(error),
     })
 }
 
 /// Replaces `\uD800`–`\uDFFF` escapes that are not half of a pair by `\uFFFD`.
-fn without_lone_surrogates(text: &str) -> Cow<'_, str> {
+fn repaired(text: &str) -> Cow<'_, str> {
     let bytes = text.as_bytes();
     let mut lone = Vec::new();
     let mut at = 0;

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::json;
 use crate::wire::usage::Usage;
 
 /// One message of a conversation.
@@ -81,9 +82,9 @@ impl ToolCall {
 }
 
 fn parse_args(raw: &str) -> Option<Map<String, Value>> {
-    match serde_json::from_str(raw).ok()? {
+    match json::parse(raw).ok()? {
         Value::Object(args) => Some(args),
-        Value::String(inner) => serde_json::from_str(&inner).ok(),
+        Value::String(inner) => json::parse(&inner).ok(),
         _ => None,
     }
 }

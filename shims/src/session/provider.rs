@@ -15,7 +15,7 @@ pub struct Request<'a> {
     pub max_tokens: u64,
     /// Optional parameters that this model has refused (§9.3).
     pub refused: &'a [String],
-    /// Whether tools are offered; not for summary requests.
+    /// Whether tools are offered. Summaries are asked for without them, and without thinking.
     pub tools: bool,
     pub cancel: &'a Cancel,
     /// The run's own deadline.
@@ -26,6 +26,8 @@ pub struct Request<'a> {
 pub enum Delta<'a> {
     Text(&'a str),
     Thinking(&'a str),
+    /// Something odd that is no part of the response.
+    Warning(&'a str),
 }
 
 /// A model as a session uses it.
@@ -52,6 +54,12 @@ pub trait Provider {
     /// What the waits between retries are divided by; other than 1 only for the mock.
     fn time_scale(&self) -> f64 {
         1.0
+    }
+
+    /// Output limit that a request would have if the context window had no end. `refused` as in [`Request`].
+    fn wanted_output(&self, refused: &[String]) -> u64 {
+        let _ = refused;
+        self.model().facts.max_tokens.min(32_000)
     }
 
     /// Sends one request and reads the whole response. Nothing of a failed attempt is kept.

@@ -202,7 +202,8 @@ pub fn replacement(provider: &str, id: &str) -> Option<&'static str> {
     RETIRED.iter().find(|(name, retired, _)| (*name, *retired) == (provider, id)).map(|(.., instead)| *instead)
 }
 
-fn overridden(facts: Facts, config: &ModelConfig) -> Facts {
+/// What the keys of a `[model]` table make of facts.
+pub(super) fn overridden(facts: Facts, config: &ModelConfig) -> Facts {
     Facts {
         reasoning: config.reasoning.unwrap_or(facts.reasoning),
         images: config.images.unwrap_or(facts.images),
