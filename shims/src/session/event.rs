@@ -9,6 +9,8 @@ use crate::wire::usage::Usage;
 /// One event. Deltas are provisional until [`Event::MessageEnd`], and void after [`Event::AttemptFailed`].
 #[derive(Debug)]
 pub enum Event<'a> {
+    /// The first one: the models are resolved, nothing has been sent.
+    Created(Created<'a>),
     AgentStart,
     TurnStart,
     MessageStart(Role),
@@ -36,6 +38,22 @@ pub enum Event<'a> {
     /// A condition worth a log line of its own.
     Notice(Notice<'a>),
     AgentEnd,
+}
+
+/// What the session will use; for the log line `creating agent session`.
+#[derive(Clone, Copy, Debug)]
+pub struct Created<'a> {
+    pub provider: &'a str,
+    /// Id as sent, after aliases.
+    pub model: &'a str,
+    /// The configured thinking level, when there is one.
+    pub thinking: Option<&'a str>,
+    /// `off`, `minimal`, `low`, `medium`, `high` or `xhigh`.
+    pub effective_thinking: &'a str,
+    /// Tokens.
+    pub context_window: u64,
+    /// Tokens.
+    pub max_tokens: u64,
 }
 
 /// Who a message is from.

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::json;
 use crate::wire::usage::Usage;
 
 /// One message of a conversation.
@@ -71,13 +72,20 @@ pub struct ToolCall {
 }
 
 impl ToolCall {
-    /// A call from its streamed argument text.
+    /// A call from its streamed argument text. Some models wrap the object into a JSON string; that is undone once.
     pub fn from_raw(id: impl Into<String>, name: impl Into<String>, raw: impl Into<String>) -> Self {
         let raw = raw.into();
-        let parsed =
-            if raw.trim().is_empty() { Ok(Map::new()) } else { serde_json::from_str::<Map<String, Value>>(&raw) };
-        let complete = parsed.is_ok();
+        let parsed = if raw.trim().is_empty() { Some(Map::new()) } else { parse_args(&raw) };
+        let complete = parsed.is_some();
         Self { id: id.into(), name: name.into(), args: parsed.unwrap_or_default(), raw, complete, signature: None }
+    }
+}
+
+fn parse_args(raw: &str) -> Option<Map<String, Value>> {
+    match json::parse(raw).ok()? {
+        Value::Object(args) => Some(args),
+        Value::String(inner) => json::parse(&inner).ok(),
+        _ => None,
     }
 }
 

@@ -11,12 +11,27 @@ use crate::secret::Secret;
 use crate::wire::config::ModelConfig;
 use crate::wire::usage::Usage;
 
+mod classify;
 pub mod error;
+pub mod estimate;
 pub mod event;
+#[cfg(test)]
+mod fake;
+mod history;
+pub(crate) mod http;
+mod json;
 pub mod message;
+pub mod prompt;
 pub mod provider;
 pub mod providers;
+pub mod registry;
+mod retry;
+mod run;
+mod sse;
 pub mod tools;
+
+pub use run::{Session, run};
+pub use tools::{Surroundings, ToolGroups};
 
 /// What a session needs.
 pub struct Input {
@@ -30,7 +45,7 @@ pub struct Input {
     pub tool_dir: PathBuf,
     /// Where tools put the full text of long output; must be writable.
     pub tmp_dir: PathBuf,
-    /// Environment of tools.
+    /// Environment of tools; also where requests look for proxies (`HTTPS_PROXY` …) and TLS roots (`SSL_CERT_FILE`).
     pub environment: Environment,
     /// File whose existence after a batch of tool calls ends the session (`al-exit`).
     pub exit_file: Option<PathBuf>,
@@ -38,7 +53,11 @@ pub struct Input {
     pub deadline: Option<Instant>,
     /// Ends the running request and the running tool.
     pub cancel: Cancel,
-    pub permission_errors: PermissionErrors,
+    /// The processes of tools, for whoever has to end them from outside.
+    pub tool_groups: ToolGroups,
+    /// Also decides whether repeated permission errors end the session (agent-session.md §6.3): in a container nobody is
+    /// there to fix them.
+    pub surroundings: Surroundings,
 }
 
 /// A model and the key for it.
@@ -46,15 +65,6 @@ pub struct ModelChoice {
     pub config: ModelConfig,
     /// `None` when the provider needs none.
     pub key: Option<Secret>,
-}
-
-/// What three tool results that look like missing permissions do (agent-session.md §6.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PermissionErrors {
-    /// End the session: nobody is there to fix them.
-    Abort,
-    /// Nothing: a person is talking to the model.
-    Ignore,
 }
 
 /// How a session went.
@@ -74,7 +84,11 @@ pub enum End {
     /// Repeated permission errors.
     Aborted,
     /// A model request failed for good.
-    Failed { error: error::ModelError, provider: String, model: String },
+    Failed { error: Box<error::ModelError>, provider: String, model: String },
     /// The cancel token was used.
     Cancelled,
+    /// The deadline passed.
+    OutOfTime,
+    /// The model configuration cannot be used; nothing was sent and no event but notices was reported.
+    NotStarted { reason: String },
 }

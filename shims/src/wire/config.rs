@@ -64,6 +64,9 @@ pub struct ModelConfig {
     pub reasoning: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub images: Option<bool>,
+    /// Thinking is adaptive, not by budget; comes from the host's `models.txt`, not from the table itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adaptive: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cost: Option<Price>,
     #[serde(skip_serializing_if = "Option::is_none")]

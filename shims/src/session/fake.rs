@@ -1,0 +1,143 @@
+//! A provider for tests: an HTTP server on loopback that gives prepared answers, one per connection.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// Gives its answers in order and remembers what it was asked.
+pub(super) struct Fake {
+    pub(super) url: String,
+    received: Arc<Mutex<Vec<Received>>>,
+}
+
+/// One request.
+#[derive(Clone)]
+pub(super) struct Received {
+    /// Request line and headers, in lower case.
+    pub(super) head: String,
+    pub(super) body: Value,
+}
+
+impl Received {
+    /// The value of a header.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+}
+
+/// One answer.
+#[derive(Clone)]
+pub(super) struct Given {
+    status: u16,
+    headers: String,
+    body: Vec<u8>,
+    chunk: usize,
+    then: Then,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Then {
+    /// The body is complete.
+    End,
+    /// The connection breaks before the body is complete.
+    Cut,
+    /// Silence until the other side gives up.
+    Hang,
+}
+
+impl Given {
+    /// A stream, sent in one piece.
+    pub(super) fn stream(sse: impl Into<Vec<u8>>) -> Self {
+        let headers = "content-type: text/event-stream; charset=utf-8\r\n".into();
+        Self { status: 200, headers, body: sse.into(), chunk: usize::MAX, then: Then::End }
+    }
+
+    /// JSON with a status.
+    pub(super) fn json(status: u16, body: &str) -> Self {
+        let headers = "content-type: application/json\r\n".into();
+        Self { status, headers, body: body.into(), chunk: usize::MAX, then: Then::End }
+    }
+
+    pub(super) fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers += &format!("{name}: {value}\r\n");
+        self
+    }
+
+    /// In pieces of so many bytes.
+    pub(super) fn in_pieces(self, chunk: usize) -> Self {
+        Self { chunk, ..self }
+    }
+
+    /// With the connection breaking at the end.
+    pub(super) fn cut(self) -> Self {
+        Self { then: Then::Cut, ..self }
+    }
+
+    /// With silence at the end.
+    pub(super) fn hang(self) -> Self {
+        Self { then: Then::Hang, ..self }
+    }
+
+    fn write(&self, stream: &mut TcpStream) -> std::io::Result<()> {
+        write!(stream, "HTTP/1.1 {} X\r\n{}transfer-encoding: chunked\r\n\r\n", self.status, self.headers)?;
+        for piece in self.body.chunks(self.chunk.min(1 << 20)) {
+            let mut chunk = format!("{:x}\r\n", piece.len()).into_bytes();
+            chunk.extend_from_slice(piece);
+            chunk.extend_from_slice(b"\r\n");
+            stream.write_all(&chunk)?;
+        }
+        match self.then {
+            Then::End => stream.write_all(b"0\r\n\r\n"),
+            Then::Cut => Ok(()),
+            Then::Hang => {
+                stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+                stream.read(&mut [0]).map(drop)
+            }
+        }
+    }
+}
+
+impl Fake {
+    /// A server with these answers; further requests are refused with status 418.
+    pub(super) fn start(answers: Vec<Given>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let log = received.clone();
+        std::thread::spawn(move || {
+            let mut answers = answers.into_iter();
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                stream.set_nodelay(true).unwrap();
+                log.lock().unwrap().push(receive(&mut stream));
+                let answer = answers.next().unwrap_or_else(|| Given::json(418, "no more answers"));
+                // The client may have heard enough before the end.
+                let _ = answer.write(&mut stream);
+            }
+        });
+        Self { url, received }
+    }
+
+    /// All requests so far.
+    pub(super) fn received(&self) -> Vec<Received> {
+        self.received.lock().unwrap().clone()
+    }
+}
+
+fn receive(stream: &mut TcpStream) -> Received {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    let mut received = Received { head: String::from_utf8(head).unwrap().to_lowercase(), body: Value::Null };
+    let length = received.header("content-length").map_or(0, |length| length.parse().unwrap());
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).unwrap();
+    received.body = serde_json::from_slice(&body).unwrap();
+    received
+}
