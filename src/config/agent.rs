@@ -1,6 +1,7 @@
 //! Agents: which there are, what each says, and whether it can be used (cli-config.md §3.6, §3.9).
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value as Json};
@@ -73,7 +74,14 @@ impl Agent {
 
 /// Directories below `agents/` that are agents, by name.
 pub(super) fn discover(project: &Path, findings: &mut Vec<Finding>) -> Vec<(String, PathBuf)> {
-    let Ok(entries) = fs::read_dir(project.join("agents")) else { return Vec::new() };
+    let entries = match fs::read_dir(project.join("agents")) {
+        Ok(entries) => entries,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Vec::new(),
+        Err(error) => {
+            findings.push(Finding::whole(Severity::Error, "agents", format!("agents: {error}")));
+            return Vec::new();
+        }
+    };
     let mut found = Vec::new();
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -219,7 +227,7 @@ impl Checker<'_> {
             other => other.is_some(),
         };
         if !raw.contains_key("schedule") && !has_triggers && scale > 0 {
-            let message = "has neither a schedule nor a trigger; write `schedule = \"…\"`, add [[webhooks]], or disable \
+            let message = "there is neither a schedule nor a trigger; write `schedule = \"…\"`, add [[webhooks]], or disable \
                            it with `scale = 0`";
             let finding = Finding::at(Severity::Error, &self.file, "schedule, webhooks", message);
             self.findings.push(finding.of(Rule::NoTrigger));
@@ -250,7 +258,7 @@ impl Checker<'_> {
         };
         let wanted = ["model", "models"].iter().any(|key| raw.contains_key(*key));
         if models.is_empty() && !wanted && self.project.table("model").is_none() {
-            let message = format!("has no model; add [model] to config.toml or to {}", self.file);
+            let message = format!("there is no model; add [model] to config.toml or to {}", self.file);
             self.findings.push(Finding::at(Severity::Error, "config.toml", "model", message));
         }
         if models.iter().any(|model| model.auth_type.as_deref() == Some("pi_auth")) {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::base::text::printable;
+
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
@@ -83,10 +85,12 @@ impl Finding {
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, message, .. } = self;
-        match (&self.key, &self.agent, self.is_whole) {
-            (Some(key), Some(agent), false) => write!(f, "{file}: {key}: agent \"{agent}\": {message}"),
-            (Some(key), None, false) => write!(f, "{file}: {key}: {message}"),
-            _ => f.write_str(message),
-        }
+        let text = match (&self.key, &self.agent, self.is_whole) {
+            (Some(key), Some(agent), false) => format!("{file}: {key}: {message} (agent \"{agent}\")"),
+            (Some(key), None, false) => format!("{file}: {key}: {message}"),
+            _ => message.clone(),
+        };
+        // Names and values come from files that somebody else may have written.
+        f.write_str(&printable(&text))
     }
 }

@@ -39,7 +39,8 @@ pub(super) fn parse(text: &str, name: &str) -> Result<Table, String> {
         let column = before[start..].chars().count() + 1;
         let offending = text[start..].lines().next().unwrap_or_default();
         let message = error.message().replace('\n', "; ");
-        format!("{name}:{line}:{column}: {message}\n      {}", crate::base::text::printable(offending.trim_end()))
+        let text = format!("{name}:{line}:{column}: {message}\n      {}", offending.trim_end());
+        crate::base::text::printable(&text).into_owned()
     })
 }
 

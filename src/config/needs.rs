@@ -57,11 +57,10 @@ impl Agent {
         let usable = self.models.iter().enumerate().filter(|(_, model)| model.auth_type.as_deref() != Some("pi_auth"));
         usable.filter_map(|(index, model)| {
             let key = model::key_of(model, &self.credentials)?;
-            let demand = match (key.optional, index) {
-                (true, _) => Demand::Optional,
-                (false, 0) if !self.has_test_script => Demand::Required,
-                (false, 0) => Demand::Optional,
-                (false, _) => Demand::Wanted,
+            let demand = match index {
+                _ if key.optional || self.has_test_script => Demand::Optional,
+                0 => Demand::Required,
+                _ => Demand::Wanted,
             };
             Some((key.reference, demand))
         })
@@ -75,9 +74,9 @@ impl Agent {
         let mut fallback = Vec::new();
         for (index, model) in self.models.iter().enumerate() {
             let Some(key) = model::key_of(model, &self.credentials).filter(|key| !key.optional) else { continue };
-            match (index, scope) {
-                (0, Scope::Run) if self.has_test_script => {}
-                (0, _) => required.push(key.reference),
+            match index {
+                _ if scope == Scope::Run && self.has_test_script => {}
+                0 => required.push(key.reference),
                 _ => fallback.push(key.reference),
             }
         }

@@ -486,6 +486,8 @@ fn check_dockerfile(dir: &Path, findings: &mut Vec<Finding>) -> ProjectDockerfil
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::keys::KEYS;
+    use crate::config::layers;
 
     #[test]
     fn exposed_unless_said_otherwise_or_behind_a_proxy() {
@@ -494,6 +496,23 @@ mod tests {
         assert!(!server(r#"{"host":"a","cloudflareHostname":"b"}"#));
         assert!(server(r#"{"host":"a","cloudflareHostname":"b","expose":true}"#));
         assert!(!server(r#"{"host":"a","expose":false}"#));
+    }
+
+    #[test]
+    fn no_value_of_any_type_gets_past_the_check_and_stops_the_reading() {
+        let samples = ["-1", "0", "1", "7000000000", "0.5", "nan", "true", "''", "'x'", "'4g'", "[]", "[1]", "['x']"];
+        let samples = samples.into_iter().chain(["{}", "{ x = 1 }", "[{ x = 1 }]", "2020-01-01"]);
+        for sample in samples {
+            for key in KEYS.iter().filter(|key| !key.path.contains(['*', '['])) {
+                let table = layers::parse(&format!("{} = {sample}", key.path), "").unwrap();
+                let merged = Merged::single(Layer { name: CONFIG.to_owned(), table: table.clone() });
+                let (mut checked, mut findings) = (table.clone(), Vec::new());
+                crate::config::check::check(&mut checked, Document::Project, &|_| String::new(), &mut findings);
+                check_models(&table, &merged, &mut findings);
+                webhook::sources(&checked, &table, &merged, &mut findings);
+                settings(&checked, &merged, &mut findings).local.memory_bytes();
+            }
+        }
     }
 
     #[test]

@@ -99,6 +99,11 @@ fn provider_name<S: serde::Serializer>(provider: &&'static Provider, serializer:
 }
 
 impl Source {
+    /// Its place in the configuration, dotted.
+    pub fn key(&self) -> String {
+        dotted("webhooks", &self.name)
+    }
+
     /// The credential with the secret that this source names.
     pub fn secret(&self) -> Option<CredentialRef> {
         // The providers whose programs are not built have no credential types yet.
@@ -200,7 +205,7 @@ pub fn check_signatures<'a>(
     let mut findings = Vec::new();
     let mut refused = Vec::new();
     for source in sources {
-        let shown = dotted("webhooks", &source.name);
+        let shown = source.key();
         let mut warn = |key: &str, message: &str| {
             let key = format!("{shown}{key}");
             findings.push(Finding::at(Severity::Warning, origin.file_of(&key), &key, message));
@@ -220,7 +225,7 @@ pub fn check_signatures<'a>(
     if let Some(first) = refused.first() {
         let names: Vec<String> = refused
             .iter()
-            .map(|source| dotted("webhooks", &source.name))
+            .map(|source| source.key())
             .map(|shown| format!("{}: {shown}", origin.file_of(&shown)))
             .collect();
         let never_signed = refused.iter().filter(|source| source.provider.secret.is_none());
@@ -234,7 +239,7 @@ pub fn check_signatures<'a>(
              \"credential\" with the secret of the sender, or write allowUnsigned = true{but}",
             names.join(", ")
         );
-        let shown = dotted("webhooks", &first.name);
+        let shown = first.key();
         let finding = Finding::whole(Severity::Error, origin.file_of(&shown), message);
         findings.push(finding.about(&shown).of(Rule::Webhook));
     }

@@ -153,7 +153,7 @@ fn check_unused_sources(loaded: &Loaded, needs: &Needs, store: &Store) -> Result
     for source in loaded.project.settings.webhooks.values() {
         let Some(secret) = source.secret().filter(|secret| !is_needed(needs, secret)) else { continue };
         if store.status(&secret)? != Status::Complete {
-            let key = format!("webhooks.{}.credential", source.name);
+            let key = format!("{}.credential", source.key());
             let message = format!("{secret} is not stored, so requests to this source are refused");
             findings.push(Finding::at(Severity::Warning, loaded.project.merged.file_of(&key), &key, message));
         }
@@ -271,5 +271,127 @@ fn line(checked: &Checked) -> String {
         Status::Complete => format!("  [ok] {label} ({reference})"),
         Status::Missing => format!("  [MISSING] {label} ({reference})"),
         Status::Incomplete(fields) => format!("  [INCOMPLETE] {label} ({reference}): {}", fields.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::base::Secret;
+    use crate::config::{self, Home, Selection};
+
+    const MODEL: &str = "[model]\nprovider = 'anthropic'\nmodel = 'm'\n";
+
+    struct Case {
+        dir: tempfile::TempDir,
+        strictness: Strictness,
+    }
+
+    impl Case {
+        fn new(files: &[(&str, &str)]) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            for (path, content) in files {
+                let path = dir.path().join(path);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, content).unwrap();
+            }
+            Self { dir, strictness: Strictness::Normal }
+        }
+
+        fn store(&self) -> Store {
+            Store::at(self.dir.path().join("credentials"))
+        }
+
+        /// Everything printed, errors last.
+        fn look(&self, scope: Scope<'_>, verbosity: Verbosity) -> String {
+            let loaded = config::load(self.dir.path(), &Home::at(self.dir.path()), &Selection::default()).unwrap();
+            let options = Options { scope, strictness: self.strictness, exposure: Exposure::Loopback };
+            let report = check(&loaded, &self.store(), &options).unwrap();
+            let (mut out, mut err) = (Vec::new(), Vec::new());
+            let result = report.conclude(verbosity, &mut out, &mut err);
+            let error = result.err().map(|error| crate::base::error::render(&error)).unwrap_or_default();
+            format!("{}{}{error}", String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
+        }
+    }
+
+    #[track_caller]
+    fn has(text: &str, parts: &[&str]) {
+        for part in parts {
+            assert!(text.contains(part), "{text}\nlacks {part:?}");
+        }
+    }
+
+    #[test]
+    fn one_run_needs_no_trigger_and_sees_only_its_agent() {
+        let case = Case::new(&[
+            ("config.toml", MODEL),
+            ("agents/a/agent-config.toml", ""),
+            ("agents/a/ACTIONS.md", "x"),
+            ("agents/b/agent-config.toml", "credentials = ['no_type']"),
+        ]);
+        has(&case.look(Scope::Project, Verbosity::Full), &["3 problems", "(agent \"a\")", "(agent \"b\")"]);
+        let run = case.look(Scope::Run("a"), Verbosity::Silent);
+        assert_eq!(
+            run.lines().take(2).collect::<Vec<_>>(),
+            [
+                "  [MISSING] Anthropic API Credential (anthropic_key)",
+                "Credential error: 1 credential(s) missing: anthropic_key"
+            ]
+        );
+        has(&case.look(Scope::Run("b"), Verbosity::Silent), &["1 problem", "no_type"]);
+    }
+
+    #[test]
+    fn a_script_needs_no_model_key_for_one_run() {
+        let case = Case::new(&[
+            ("config.toml", MODEL),
+            ("agents/a/agent-config.toml", "schedule = '@daily'"),
+            ("agents/a/ACTIONS.md", "x"),
+            ("agents/a/test-script.sh", "true"),
+        ]);
+        has(&case.look(Scope::Project, Verbosity::Full), &["[MISSING] Anthropic API Credential (anthropic_key)"]);
+        assert_eq!(case.look(Scope::Run("a"), Verbosity::Silent), "");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_disabled_agent_matters_only_when_it_is_run() {
+        let case = Case::new(&[
+            ("config.toml", MODEL),
+            ("agents/a/agent-config.toml", "scale = 0\ntimeout = 0"),
+            ("agents/a/ACTIONS.md", "x"),
+        ]);
+        let project = case.look(Scope::Project, Verbosity::Full);
+        has(
+            &project,
+            &["  [warn] agents/a/agent-config.toml: timeout: 0", "[skip] anthropic_key (agent \"a\" is disabled)"],
+        );
+        assert!(!project.contains("error"), "{project}");
+        has(&case.look(Scope::Run("a"), Verbosity::Silent), &["Configuration error: 1 problem", "timeout"]);
+    }
+
+    #[test]
+    fn a_missing_key_of_a_fallback_model_is_a_warning() {
+        let config = format!("{MODEL}[[model.fallback]]\nprovider = 'groq'\nmodel = 'n'\n");
+        let mut case = Case::new(&[
+            ("config.toml", &config),
+            ("agents/a/agent-config.toml", "schedule = '@daily'"),
+            ("agents/a/ACTIONS.md", "x"),
+        ]);
+        let fields = [("token".to_owned(), Secret::new("sk-x"))].into_iter().collect();
+        case.store().write(&CredentialRef::default_of("anthropic_key"), &fields).unwrap();
+        let project = case.look(Scope::Project, Verbosity::Full);
+        has(&project, &["1 credential(s) verified.", "[warn] credential groq_key of a fallback model is not stored"]);
+        case.strictness = Strictness::Strict;
+        has(&case.look(Scope::Project, Verbosity::Full), &["Configuration error", "groq_key"]);
+    }
+
+    #[test]
+    fn escape_codes_in_files_do_not_reach_the_terminal() {
+        let case = Case::new(&[("config.toml", "\"\\u001b[2J\" = 1\nscale = \"\\u001b[31m\"")]);
+        let text = case.look(Scope::Project, Verbosity::Full);
+        has(&text, &["unknown key", "scale: expected an integer"]);
+        assert!(!text.contains('\x1b'), "{text:?}");
     }
 }

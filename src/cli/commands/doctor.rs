@@ -15,6 +15,8 @@ use crate::setup::doctor::{Options, Scope, Strictness, Verbosity, check};
 
 /// Checks a project.
 pub(crate) fn run(args: Doctor) -> Result<u8> {
+    // Accepted for scripts: nothing is asked, and no check looks at the machine, with or without them.
+    let _ = (args.headless, args.skip_host);
     let environment = Environment::of_process();
     let project = absolute_lexically(Path::new(&args.project), &current_dir()?);
     if let Some(problem) = config::agent_directory_problem(&project, "al doctor") {
