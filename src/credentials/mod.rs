@@ -1,1 +1,6 @@
-//! Stored credentials.
+//! Stored credentials. Their types are in `shims::credential_types`, which of them somebody needs is in
+//! `config::needs`.
+
+pub mod store;
+
+pub use store::{Status, Store};

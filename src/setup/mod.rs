@@ -1,1 +1,3 @@
 //! Checking and preparing a project.
+
+pub mod doctor;

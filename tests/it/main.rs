@@ -6,3 +6,4 @@ mod shims_requests;
 mod shims_signals;
 mod shims_wait;
 mod support;
+mod cli_doctor;

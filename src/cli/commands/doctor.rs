@@ -1,10 +1,35 @@
 //! `al doctor`.
 
-use anyhow::{Result, bail};
+use std::path::Path;
 
+use anyhow::{Result, bail};
+use shims::env::Environment;
+
+use crate::base::error::ConfigError;
+use crate::base::files::{absolute_lexically, current_dir};
 use crate::cli::args::Doctor;
+use crate::config::webhook::Exposure;
+use crate::config::{self, Home, Selection};
+use crate::credentials::Store;
+use crate::setup::doctor::{Options, Scope, Strictness, Verbosity, check};
 
 /// Checks a project.
-pub(crate) fn run(_args: Doctor) -> Result<u8> {
-    bail!("the checks are not wired yet")
+pub(crate) fn run(args: Doctor) -> Result<u8> {
+    // Accepted for scripts: nothing is asked, and no check looks at the machine, with or without them.
+    let _ = (args.headless, args.skip_host);
+    let environment = Environment::of_process();
+    let project = absolute_lexically(Path::new(&args.project), &current_dir()?);
+    if let Some(problem) = config::agent_directory_problem(&project, "al doctor") {
+        bail!(ConfigError(problem));
+    }
+    let home = Home::of(&environment)?;
+    let loaded = config::load(&project, &home, &Selection::of(args.env.as_deref(), &environment))?;
+    let options = Options {
+        scope: Scope::Project,
+        strictness: if args.strict { Strictness::Strict } else { Strictness::Normal },
+        exposure: if args.expose { Exposure::Exposed } else { Exposure::Loopback },
+    };
+    let report = check(&loaded, &Store::at(home.credentials()), &options)?;
+    report.conclude(Verbosity::Full, &mut std::io::stdout().lock(), &mut std::io::stderr().lock())?;
+    Ok(0)
 }

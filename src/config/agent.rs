@@ -1,0 +1,381 @@
+//! Agents: which there are, what each says, and whether it can be used (cli-config.md §3.6, §3.9).
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value as Json};
+use shims::credential_types::{self, Group};
+use shims::wire::config::{AgentConfig, ModelConfig, PreflightStep};
+use toml::{Table, Value};
+
+use super::check::quoted;
+use super::finding::{Finding, Rule, Severity};
+use super::keys::Document;
+use super::layers::{self, dotted, table_to_json};
+use super::project::Project;
+use super::webhook::{self, Trigger};
+use super::{model, preflight};
+use crate::base::files::read_optional;
+use crate::base::text::nearest;
+use crate::model::names::{AgentName, CredentialRef};
+
+/// Name of the file that makes a directory an agent.
+pub(super) const FILE: &str = "agent-config.toml";
+/// Keys of the baked configuration that are not copied from the file as they are.
+const TYPED: [&str; 5] = ["name", "credentials", "model", "models", "preflight"];
+
+/// An agent as its file says. Usable when no error finding belongs to it.
+#[derive(Clone, Debug)]
+pub struct Agent {
+    pub name: AgentName,
+    pub dir: PathBuf,
+    /// Without duplicates.
+    pub credentials: Vec<CredentialRef>,
+    /// First choice first; never empty in a usable agent.
+    pub models: Vec<ModelConfig>,
+    pub schedule: Option<String>,
+    pub triggers: Vec<Trigger>,
+    pub preflight: Vec<PreflightStep>,
+    pub params: Map<String, Json>,
+    /// Simultaneous runs; 0 is a disabled agent.
+    pub scale: u64,
+    /// Seconds.
+    pub timeout: u64,
+    /// Text of `ACTIONS.md`, empty when there is none.
+    pub instructions: String,
+    /// It runs a script instead of a session.
+    pub has_test_script: bool,
+    pub has_dockerfile: bool,
+    /// The whole file as JSON, with what it inherits from the project.
+    file: Map<String, Json>,
+}
+
+impl Agent {
+    /// Whether it takes part at all.
+    pub fn is_enabled(&self) -> bool {
+        self.scale > 0
+    }
+
+    /// The configuration that is baked into its image.
+    pub fn baked(&self) -> AgentConfig {
+        let mut other = self.file.clone();
+        TYPED.iter().for_each(|key| drop(other.shift_remove(*key)));
+        AgentConfig {
+            name: self.name.to_string(),
+            credentials: self.credentials.iter().map(CredentialRef::to_string).collect(),
+            model: self.models.first().cloned(),
+            models: if self.models.len() > 1 { self.models.clone() } else { Vec::new() },
+            preflight: self.preflight.clone(),
+            other,
+        }
+    }
+}
+
+/// Directories below `agents/` that are agents, by name.
+pub(super) fn discover(project: &Path, findings: &mut Vec<Finding>) -> Vec<(String, PathBuf)> {
+    let entries = match fs::read_dir(project.join("agents")) {
+        Ok(entries) => entries,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Vec::new(),
+        Err(error) => {
+            findings.push(Finding::whole(Severity::Error, "agents", format!("agents: {error}")));
+            return Vec::new();
+        }
+    };
+    let mut found = Vec::new();
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with('.') || name == "node_modules" {
+            continue;
+        }
+        let path = entry.path();
+        // Follows links, so that a dangling one is an error here.
+        match fs::metadata(&path) {
+            Ok(metadata) if metadata.is_dir() && path.join(FILE).exists() => found.push((name, path)),
+            Ok(_) => {}
+            Err(error) => {
+                let file = format!("agents/{name}");
+                findings.push(Finding::whole(Severity::Warning, &file, format!("{file}: is skipped: {error}")));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Reads and checks one agent. `None` when it has no valid name or its file cannot be read.
+pub(super) fn load(name: &str, dir: &Path, project: &Project, findings: &mut Vec<Finding>) -> Option<Agent> {
+    let mut checker = Checker { project, name, file: format!("agents/{name}/{FILE}"), findings: Vec::new() };
+    let valid_name = checker.name();
+    let raw = checker.read(dir);
+    let mut is_disabled = false;
+    let agent = raw.and_then(|raw| {
+        let table = checker.keys(&raw);
+        is_disabled = table.get("scale").and_then(Value::as_integer) == Some(0);
+        checker.agent(&raw, &table, dir, valid_name)
+    });
+    for mut finding in checker.findings {
+        finding.agent = Some(name.to_owned());
+        if is_disabled && finding.is_error() {
+            finding.severity = Severity::Warning;
+            finding.demoted = true;
+        }
+        findings.push(finding);
+    }
+    agent
+}
+
+struct Checker<'a> {
+    project: &'a Project,
+    name: &'a str,
+    /// As messages call it.
+    file: String,
+    findings: Vec<Finding>,
+}
+
+impl Checker<'_> {
+    fn error(&mut self, key: &str, message: impl Into<String>) {
+        self.findings.push(Finding::at(Severity::Error, &self.file, key, message));
+    }
+
+    fn warn(&mut self, key: &str, message: impl Into<String>) {
+        self.findings.push(Finding::at(Severity::Warning, &self.file, key, message));
+    }
+
+    /// Something about a whole file of the agent's directory.
+    fn about_file(&mut self, severity: Severity, file: &str, message: &str) {
+        let file = format!("agents/{}/{file}", self.name);
+        self.findings.push(Finding::whole(severity, &file, format!("{file}: {message}")));
+    }
+
+    fn name(&mut self) -> Option<AgentName> {
+        let dir = format!("agents/{}", self.name);
+        match AgentName::parse(self.name) {
+            Err(problem) => {
+                let message = format!("{dir}: {problem}; rename the directory");
+                self.findings.push(Finding::whole(Severity::Error, &dir, message));
+                None
+            }
+            Ok(name) => {
+                if ["scheduler", "gateway"].contains(&name.as_str()) {
+                    let message = format!("{dir}: agent \"{name}\" shares its log file with the program's own log");
+                    self.findings.push(Finding::whole(Severity::Warning, &dir, message));
+                }
+                Some(name)
+            }
+        }
+    }
+
+    fn read(&mut self, dir: &Path) -> Option<Table> {
+        match layers::Layer::read(&dir.join(FILE), &self.file) {
+            Ok(layer) => Some(layer.table),
+            Err(message) => {
+                self.findings.push(Finding::whole(Severity::Error, &self.file, message));
+                None
+            }
+        }
+    }
+
+    /// The table without values of a wrong type or range.
+    fn keys(&mut self, raw: &Table) -> Table {
+        let mut table = raw.clone();
+        super::check::check(&mut table, Document::Agent, &|_| self.file.clone(), &mut self.findings);
+        if raw.contains_key("name") {
+            self.warn("name", "is ignored: an agent is called like its directory");
+        }
+        table
+    }
+
+    fn agent(&mut self, raw: &Table, table: &Table, dir: &Path, name: Option<AgentName>) -> Option<Agent> {
+        let json = table_to_json(table);
+        let number = |key: &str| json.get(key).and_then(Json::as_u64);
+        let scale = number("scale").unwrap_or(1);
+        let schedule = table.get("schedule").and_then(Value::as_str).map(str::to_owned);
+        self.schedule(raw, schedule.as_deref(), scale);
+        let models = self.models(raw, table);
+        let credentials = self.credentials(table);
+        let triggers = raw.get("webhooks").map_or_else(Vec::new, |value| {
+            webhook::triggers(value, &self.project.sources, &self.file, &mut self.findings)
+        });
+        for (severity, key, message) in raw.get("preflight").map(preflight::check).unwrap_or_default() {
+            self.findings.push(Finding::at(severity, &self.file, &key, message));
+        }
+        let steps = json.get("preflight").and_then(Json::as_array).cloned().unwrap_or_default();
+        let instructions = self.instructions(dir);
+        let has_dockerfile = self.dockerfile(dir);
+        Some(Agent {
+            name: name?,
+            dir: dir.to_owned(),
+            credentials,
+            models,
+            schedule,
+            triggers,
+            preflight: steps.into_iter().filter_map(|step| serde_json::from_value(step).ok()).collect(),
+            params: json.get("params").and_then(Json::as_object).cloned().unwrap_or_default(),
+            scale,
+            timeout: number("timeout").unwrap_or(self.project.settings.local.timeout),
+            instructions,
+            has_test_script: dir.join("test-script.sh").is_file(),
+            has_dockerfile,
+            file: with_inherited(json, self.project),
+        })
+    }
+
+    fn schedule(&mut self, raw: &Table, schedule: Option<&str>, scale: u64) {
+        let has_triggers = match raw.get("webhooks") {
+            Some(Value::Array(items)) => !items.is_empty(),
+            other => other.is_some(),
+        };
+        if !raw.contains_key("schedule") && !has_triggers && scale > 0 {
+            let message = "there is neither a schedule nor a trigger; write `schedule = \"…\"`, add [[webhooks]], or disable \
+                           it with `scale = 0`";
+            let finding = Finding::at(Severity::Error, &self.file, "schedule, webhooks", message);
+            self.findings.push(finding.of(Rule::NoTrigger));
+        }
+        if let Some(schedule) = schedule {
+            for (severity, message) in check_schedule(schedule) {
+                self.findings.push(Finding::at(severity, &self.file, "schedule", message));
+            }
+        }
+    }
+
+    fn models(&mut self, raw: &Table, table: &Table) -> Vec<ModelConfig> {
+        if let Some(Value::Table(own)) = raw.get("model") {
+            for (severity, key, message) in model::check(own, "model") {
+                self.findings.push(Finding::at(severity, &self.file, &key, message));
+            }
+        }
+        let named = table.get("models").and_then(Value::as_array).filter(|names| !names.is_empty());
+        let (models, file) = match (named, table.get("model")) {
+            (Some(names), own) => {
+                if own.is_some() {
+                    self.warn("model", "is ignored, because models is there");
+                }
+                (self.named_models(names), self.file.clone())
+            }
+            (None, Some(Value::Table(own))) => (model::list(&table_to_json(own)), self.file.clone()),
+            (None, _) => (self.project.model_list.clone(), self.project.merged.file_of("model.authType").to_owned()),
+        };
+        let wanted = ["model", "models"].iter().any(|key| raw.contains_key(*key));
+        if models.is_empty() && !wanted && self.project.table("model").is_none() {
+            let message = format!("there is no model; add [model] to config.toml or to {}", self.file);
+            self.findings.push(Finding::at(Severity::Error, "config.toml", "model", message));
+        }
+        if models.iter().any(|model| model.auth_type.as_deref() == Some("pi_auth")) {
+            let message = "pi_auth is not supported in containers; write authType = \"api_key\" or \"oauth_token\" and \
+                           store the key with `al creds add`";
+            self.findings.push(Finding::at(Severity::Error, &file, "model.authType", message));
+        }
+        models
+    }
+
+    /// The models of a list of names; `default` is the project's `[model]` unless another has the name.
+    fn named_models(&mut self, names: &[Value]) -> Vec<ModelConfig> {
+        let defined = self.project.table("models");
+        let mut models = Vec::new();
+        for (index, name) in names.iter().enumerate() {
+            let Some(name) = name.as_str() else { continue };
+            match defined.and_then(|tables| tables.get(name)) {
+                Some(Value::Table(own)) => models.extend(model::list(&table_to_json(own))),
+                _ if name == "default" && !self.project.model_list.is_empty() => {
+                    models.extend(self.project.model_list.iter().cloned());
+                }
+                _ => {
+                    let names: Vec<&str> = defined.into_iter().flatten().map(|(name, _)| name.as_str()).collect();
+                    let names = if names.is_empty() { "(none)".to_owned() } else { names.join(", ") };
+                    let shown = dotted("models", name);
+                    let message = format!("there is no [{shown}] in config.toml; defined: {names}");
+                    self.error(&format!("models[{index}]"), message);
+                }
+            }
+        }
+        models
+    }
+
+    fn credentials(&mut self, table: &Table) -> Vec<CredentialRef> {
+        let mut credentials = Vec::new();
+        let texts = table.get("credentials").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+        for (index, text) in texts.enumerate() {
+            let key = format!("credentials[{index}]");
+            let reference = match CredentialRef::parse(text) {
+                Ok(reference) => reference,
+                Err(problem) => {
+                    self.error(&key, problem);
+                    continue;
+                }
+            };
+            match credential_types::find(reference.kind()) {
+                None => {
+                    let known = credential_types::TYPES.iter().map(|known| known.id);
+                    let hint = nearest(reference.kind(), known, 2);
+                    let hint = hint.map(|known| format!("did you mean \"{known}\"? ")).unwrap_or_default();
+                    let message = format!("{} is of no known type; {hint}`al creds types` lists them", quoted(text));
+                    self.error(&key, message);
+                    continue;
+                }
+                Some(known) if known.group == Group::Gateway => {
+                    self.warn(&key, format!("{} is never given to an agent", quoted(text)));
+                }
+                Some(_) => {}
+            }
+            if !credentials.contains(&reference) {
+                credentials.push(reference);
+            }
+        }
+        credentials
+    }
+
+    fn instructions(&mut self, dir: &Path) -> String {
+        let text = match read_optional(&dir.join("ACTIONS.md")) {
+            Ok(text) => text.unwrap_or_default(),
+            Err(error) => {
+                self.about_file(Severity::Error, "ACTIONS.md", &format!("{error:#}"));
+                return String::new();
+            }
+        };
+        if text.trim().is_empty() {
+            self.about_file(Severity::Warning, "ACTIONS.md", "is missing or empty; the agent has no instructions");
+        }
+        text
+    }
+
+    fn dockerfile(&mut self, dir: &Path) -> bool {
+        let is_from = |line: &str| line.split_whitespace().next().is_some_and(|word| word.eq_ignore_ascii_case("from"));
+        match read_optional(&dir.join("Dockerfile")) {
+            Ok(None) => false,
+            Ok(Some(text)) => {
+                if !text.lines().any(is_from) {
+                    self.about_file(
+                        Severity::Error,
+                        "Dockerfile",
+                        "has no FROM line; begin it with FROM al-agent:latest",
+                    );
+                }
+                true
+            }
+            Err(error) => {
+                self.about_file(Severity::Error, "Dockerfile", &format!("{error:#}"));
+                true
+            }
+        }
+    }
+}
+
+/// What is wrong with a schedule: the one place from which configuration asks the parser of schedules. Until there is
+/// one, every text passes.
+fn check_schedule(_schedule: &str) -> Vec<(Severity, String)> {
+    Vec::new()
+}
+
+/// An agent's file with the tables of which it inherits keys: `limits` key by key, `harness` as a whole.
+fn with_inherited(mut file: Map<String, Json>, project: &Project) -> Map<String, Json> {
+    if let Some(limits) = project.table("limits") {
+        let mut limits = table_to_json(limits);
+        limits.extend(file.get("limits").and_then(Json::as_object).cloned().unwrap_or_default());
+        file.insert("limits".to_owned(), Json::Object(limits));
+    }
+    if let Some(harness) = project.table("harness").filter(|_| !file.contains_key("harness")) {
+        file.insert("harness".to_owned(), Json::Object(table_to_json(harness)));
+    }
+    file
+}

@@ -1,0 +1,393 @@
+//! `al doctor` and the loading of projects, with the projects in `tests/fixtures` as data. Their `expected.json` and
+//! `expected-error.txt` say what must come out.
+//!
+//! Keys that belong to other commands are tested with those: `credsLs`, `roundTrip`, `neverFires`, `script`,
+//! `expectedRun`, `expectedRuns`, `rawProjectConfig`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use action_llama::base::Secret;
+use action_llama::base::error::ConfigError;
+use action_llama::config::project::ProjectDockerfile;
+use action_llama::config::{self, Agent, Home, Loaded, Selection};
+use action_llama::credentials::{Status, Store};
+use action_llama::model::names::CredentialRef;
+use serde_json::{Map, Value, json};
+
+/// What needs the parser of schedules, which is not there yet: whole projects, and single fragments.
+const WAITS_FOR_SCHEDULES: [&str; 5] =
+    ["cron-four-fields", "cron-never-strict", "cron-range", "cron-step-zero", "cron-word"];
+const FRAGMENTS_WAITING_FOR_SCHEDULES: [(&str, &str); 2] = [("many-errors", "bad"), ("cron-never", "0 0 31 2 *")];
+
+/// A fixture in a directory of its own, and the home directory that goes with it.
+struct Fixture {
+    name: String,
+    _dir: tempfile::TempDir,
+    project: PathBuf,
+    home: PathBuf,
+}
+
+impl Fixture {
+    fn copy(family: &str, name: &str) -> Self {
+        let from = fixtures(family).join(name);
+        let dir = tempfile::tempdir().unwrap();
+        // Messages contain the path; a fragment must not be found by chance in the fixture's name.
+        let project = dir.path().join("project");
+        copy_tree(&from, &project);
+        let home = dir.path().join("home");
+        fs::create_dir_all(&home).unwrap();
+        if from.join("home").is_dir() {
+            copy_tree(&from.join("home"), &home);
+        }
+        Self { name: name.to_owned(), _dir: dir, project, home }
+    }
+
+    fn expected(&self) -> Value {
+        let text = fs::read_to_string(self.project.join("expected.json")).unwrap();
+        let expected: Value = serde_json::from_str(&text).unwrap();
+        for (path, content) in expected["create"].as_object().into_iter().flatten() {
+            let path = match path.strip_prefix("home/") {
+                Some(path) => self.home.join(path),
+                None => self.project.join(path),
+            };
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content.as_str().unwrap()).unwrap();
+        }
+        expected
+    }
+
+    fn store(&self) -> Store {
+        Store::at(self.home.join(".action-llama/credentials"))
+    }
+
+    fn load(&self, selection: &Selection) -> anyhow::Result<Loaded> {
+        config::load(&self.project, &Home::at(self.home.join(".action-llama")), selection)
+    }
+
+    /// Runs the program in the project: exit status, stdout, stderr.
+    fn al(&self, arguments: &[&str]) -> (i32, String, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_al"));
+        command.args(arguments).current_dir(&self.project).stdin(Stdio::null()).env_clear();
+        command.env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", &self.home).env("TERM", "dumb");
+        let output = command.output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    }
+}
+
+fn fixtures(family: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(family)
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_tree(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// Runs a check for every fixture of a family and fails with all complaints at once.
+fn for_each(family: &str, check: impl Fn(&Fixture, &mut Vec<String>)) {
+    let mut names: Vec<String> = fs::read_dir(fixtures(family))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert!(names.len() > 10, "the fixtures are not there");
+    let mut complaints = Vec::new();
+    for name in names {
+        let mut found = Vec::new();
+        check(&Fixture::copy(family, &name), &mut found);
+        complaints.extend(found.into_iter().map(|complaint| format!("{name}: {complaint}")));
+    }
+    assert!(complaints.is_empty(), "{} complaints:\n{}", complaints.len(), complaints.join("\n"));
+}
+
+/// Complains when the expected value is not contained in the actual one: members that are not listed are not compared,
+/// except below filters and params.
+fn compare(path: &str, expected: &Value, actual: &Value, complaints: &mut Vec<String>) {
+    match (expected, actual) {
+        (Value::Object(expected), Value::Object(actual)) => {
+            if (path.ends_with(".filter") || path.contains(".params")) && expected.len() != actual.len() {
+                complaints.push(format!("{path}: expected {expected:?}, got {actual:?}"));
+            }
+            for (name, value) in expected {
+                compare(&format!("{path}.{name}"), value, actual.get(name).unwrap_or(&Value::Null), complaints);
+            }
+        }
+        (Value::Array(expected), Value::Array(actual)) if expected.len() == actual.len() => {
+            for (index, (expected, actual)) in expected.iter().zip(actual).enumerate() {
+                compare(&format!("{path}[{index}]"), expected, actual, complaints);
+            }
+        }
+        (Value::Number(expected), Value::Number(actual)) if expected.as_f64() == actual.as_f64() => {}
+        (expected, actual) if expected == actual => {}
+        (expected, actual) => complaints.push(format!("{path}: expected {expected}, got {actual}")),
+    }
+}
+
+/// `a` with the members of `b` that it lacks.
+fn filled(mut a: Map<String, Value>, b: Map<String, Value>) -> Map<String, Value> {
+    for (name, value) in b {
+        match (a.remove(&name), value) {
+            (Some(Value::Object(ours)), Value::Object(theirs)) => {
+                a.insert(name, Value::Object(filled(ours, theirs)));
+            }
+            (None | Some(Value::Null), theirs) => drop(a.insert(name, theirs)),
+            (Some(ours), _) => drop(a.insert(name, ours)),
+        }
+    }
+    a
+}
+
+/// The effective configuration of a project as the fixtures describe it.
+fn effective(loaded: &Loaded) -> Value {
+    let project = &loaded.project;
+    let Value::Object(mut settings) = serde_json::to_value(&project.settings).unwrap() else { panic!("an object") };
+    settings.insert("environment".into(), json!(project.environment.as_ref().map(|environment| &environment.name)));
+    Value::Object(filled(settings, project.to_json()))
+}
+
+fn resolved(agent: &Agent) -> Value {
+    let triggers = agent.triggers.iter().map(|trigger| {
+        let filter = Some(serde_json::to_value(&trigger.filter).unwrap()).filter(|filter| *filter != json!({}));
+        json!({"source": trigger.source, "type": trigger.provider.name, "filter": filter})
+    });
+    let baked = agent.baked();
+    json!({
+        "model": baked.model_list().first(),
+        "scale": agent.scale,
+        "timeout": agent.timeout,
+        "schedule": agent.schedule,
+        "credentials": baked.credentials,
+        "triggers": triggers.collect::<Vec<_>>(),
+        "preflight": baked.preflight,
+        "params": agent.params,
+        "dockerfile": if agent.has_dockerfile { "own" } else { "none" },
+    })
+}
+
+fn compare_agents(path: &str, expected: &Value, loaded: &Loaded, complaints: &mut Vec<String>) {
+    for (name, expected) in expected.as_object().into_iter().flatten() {
+        let path = format!("{path}.{name}");
+        let Some(agent) = loaded.agent(name) else {
+            complaints.push(format!("{path}: is not there"));
+            continue;
+        };
+        let mut expected = expected.clone();
+        if let Some(key) = expected.as_object_mut().and_then(|members| members.remove("modelKey")) {
+            let staged: Vec<String> =
+                agent.run_credentials().into_iter().map(|(reference, _)| reference.to_string()).collect();
+            if !staged.iter().any(|reference| *reference == key) {
+                complaints.push(format!("{path}.modelKey: a run gets {staged:?} without {key}"));
+            }
+        }
+        compare(&path, &expected, &resolved(agent), complaints);
+    }
+}
+
+/// `-E big`, `AL_ENV=staging -E big`, `(from .env.toml)`.
+fn selection(text: &str) -> Selection {
+    let words: Vec<&str> = text.split(' ').collect();
+    Selection {
+        flag: words.iter().position(|word| *word == "-E").map(|at| words[at + 1].to_owned()),
+        variable: words.iter().find_map(|word| word.strip_prefix("AL_ENV=")).map(str::to_owned),
+    }
+}
+
+fn texts(value: &Value) -> Vec<String> {
+    value.as_array().into_iter().flatten().map(|text| text.as_str().unwrap().to_owned()).collect()
+}
+
+fn dockerfile_word(found: ProjectDockerfile) -> &'static str {
+    match found {
+        ProjectDockerfile::Absent => "absent",
+        ProjectDockerfile::Bare => "bare",
+        ProjectDockerfile::Customised => "customised",
+    }
+}
+
+#[test]
+fn good_projects_are_loaded_as_expected() {
+    for_each("projects", |fixture, complaints| {
+        let expected = fixture.expected();
+        let loaded = fixture.load(&Selection::default()).unwrap();
+        let needs = loaded.needs();
+        let names =
+            |needs: &[config::needs::Need]| needs.iter().map(|need| need.reference.to_string()).collect::<Vec<_>>();
+        let enabled: Vec<_> = loaded.enabled().map(|agent| agent.name.to_string()).collect();
+        let mut same = |key: &str, actual: Value| {
+            if let Some(expected) = expected.get(key) {
+                compare(key, expected, &actual, complaints);
+            }
+        };
+        same("agents", json!(loaded.discovered));
+        same("enabled", json!(enabled));
+        same("credentialRefs", json!(names(&needs.required)));
+        same("skippedRefs", json!(names(&needs.skipped)));
+        same("projectName", json!(loaded.project.settings.project_name));
+        same("project", effective(&loaded));
+        same("projectDockerfile", json!(dockerfile_word(loaded.project.dockerfile)));
+        for (name, word) in expected["variants"].as_object().into_iter().flatten() {
+            let text = fs::read_to_string(fixture.project.join(format!("variants/{name}.Dockerfile"))).unwrap();
+            compare(name, word, &json!(dockerfile_word(ProjectDockerfile::of(&text))), complaints);
+        }
+        compare_agents("resolved", &expected["resolved"], &loaded, complaints);
+        for (how, expected) in expected["resolvedWith"].as_object().into_iter().flatten() {
+            compare_agents(how, expected, &fixture.load(&selection(how)).unwrap(), complaints);
+        }
+        for (how, expected) in expected["merged"].as_object().into_iter().flatten() {
+            let loaded = fixture.load(&selection(how));
+            match expected.as_str() {
+                Some("ConfigError") => assert!(loaded.unwrap_err().is::<ConfigError>(), "{how}"),
+                Some(same) => {
+                    let other = fixture.load(&selection(same.strip_prefix("same as ").unwrap())).unwrap();
+                    assert_eq!(effective(&loaded.unwrap()), effective(&other), "{how}");
+                }
+                None => compare(how, expected, &effective(&loaded.unwrap()), complaints),
+            }
+        }
+        for reference in texts(&expected["notMounted"]) {
+            let is_staged =
+                |agent: &Agent| agent.run_credentials().iter().any(|(found, _)| found.to_string() == reference);
+            if loaded.agents.iter().any(is_staged) {
+                complaints.push(format!("a run would get {reference}"));
+            }
+        }
+    });
+}
+
+#[test]
+fn stored_credentials_of_good_projects_are_read_as_expected() {
+    for_each("projects", |fixture, complaints| {
+        let expected = fixture.expected();
+        for (reference, status) in expected["credentialStatus"].as_object().into_iter().flatten() {
+            let found = match fixture.store().status(&CredentialRef::parse(reference).unwrap()).unwrap() {
+                Status::Complete => "ok".to_owned(),
+                Status::Missing => "missing".to_owned(),
+                Status::Incomplete(fields) => format!("incomplete: {}", fields.join(", ")),
+            };
+            compare(reference, status, &json!(found), complaints);
+        }
+        for (path, value) in expected["fieldValues"].as_object().into_iter().flatten() {
+            let (reference, field) = path.rsplit_once('/').unwrap();
+            let found = fixture.store().read(&CredentialRef::parse(reference).unwrap(), field).unwrap();
+            compare(path, value, &json!(found.as_ref().map(Secret::expose)), complaints);
+        }
+    });
+}
+
+/// References in the lines of a listing that begin with a mark, such as `[MISSING]`.
+fn marked(output: &str, marks: &[&str]) -> Vec<String> {
+    let line = |line: &str| {
+        let rest = marks.iter().find_map(|mark| line.trim().strip_prefix(mark))?;
+        let (_, reference) = rest.split(':').next().and_then(|_| rest.rsplit_once('('))?;
+        Some(reference.split(')').next().unwrap().to_owned())
+    };
+    output.lines().filter_map(line).collect()
+}
+
+fn store_all(fixture: &Fixture, references: &[String]) {
+    for reference in references {
+        let reference = CredentialRef::parse(reference).unwrap();
+        let known = shims::credential_types::find(reference.kind()).unwrap();
+        let fields = known.fields.iter().map(|field| (field.name.to_owned(), Secret::new("value-for-tests")));
+        fixture.store().write(&reference, &fields.collect::<BTreeMap<_, _>>()).unwrap();
+    }
+}
+
+#[test]
+fn doctor_lists_what_good_projects_lack_and_passes_when_it_is_there() {
+    for_each("projects", |fixture, complaints| {
+        let expected = fixture.expected();
+        let needed = texts(&expected["credentialRefs"]);
+        let is_stored = |reference: &String| {
+            fixture.store().status(&CredentialRef::parse(reference).unwrap()).unwrap() == Status::Complete
+        };
+        let missing: Vec<String> = needed.iter().filter(|reference| !is_stored(reference)).cloned().collect();
+        let mut lines = vec![vec!["doctor"]];
+        let more = texts(&expected["validWith"]);
+        lines.extend(more.iter().map(|flag| vec!["doctor", flag.as_str()]));
+        let mut look = |line: &[&str], missing: &[String]| {
+            let (status, out, err) = fixture.al(line);
+            let mut say = |what: String| complaints.push(format!("{line:?}: {what}\nstdout:\n{out}stderr:\n{err}"));
+            if status != i32::from(!missing.is_empty()) {
+                say(format!("exit status {status}"));
+            }
+            if marked(&out, &["[MISSING]", "[INCOMPLETE]"]) != missing {
+                say(format!("should list {missing:?}"));
+            }
+            let summary = format!("{} credential(s) missing: {}", missing.len(), missing.join(", "));
+            if !missing.is_empty() && !(err.contains("Credential error: ") && err.contains(&summary)) {
+                say("has no summary".to_owned());
+            }
+            let warnings: Vec<&str> = err.lines().filter(|line| line.starts_with("  [warn] ")).collect();
+            for fragment in texts(&expected["warnings"]) {
+                let waits = FRAGMENTS_WAITING_FOR_SCHEDULES.contains(&(&fixture.name, &fragment));
+                if !waits && !warnings.iter().any(|warning| warning.contains(&fragment)) {
+                    say(format!("no warning has {fragment:?}"));
+                }
+            }
+            for fragment in texts(&expected["noWarnings"]) {
+                if warnings.iter().any(|warning| warning.contains(&fragment)) {
+                    say(format!("a warning has {fragment:?}"));
+                }
+            }
+            for fragment in texts(&expected["doctorOutputContains"]) {
+                if !out.contains(&fragment) {
+                    say(format!("lacks {fragment:?}"));
+                }
+            }
+            let skipped = texts(&expected["skippedRefs"]);
+            for reference in skipped.iter().filter(|reference| !out.contains(&format!("[skip] {reference} (agent"))) {
+                say(format!("does not say that {reference} is skipped"));
+            }
+            if [&out, &err].iter().any(|text| text.contains('\x1b')) {
+                say("has an escape character".to_owned());
+            }
+        };
+        lines.iter().for_each(|line| look(line, &missing));
+        store_all(fixture, &needed);
+        lines.iter().for_each(|line| look(line, &[]));
+    });
+}
+
+#[test]
+fn doctor_says_what_is_wrong_with_bad_projects() {
+    for_each("projects-bad", |fixture, complaints| {
+        let text = fs::read_to_string(fixture.project.join("expected-error.txt")).unwrap();
+        let expected: Vec<(&str, &str)> = text.lines().map(|line| line.split_once(": ").unwrap()).collect();
+        let all = |name: &'static str| expected.iter().filter(move |(key, _)| *key == name).map(|(_, value)| *value);
+        let command: Vec<&str> = all("command").next().unwrap().split(' ').collect();
+        if command[1] != "doctor" || WAITS_FOR_SCHEDULES.contains(&fixture.name.as_str()) {
+            return;
+        }
+        let (status, out, err) = fixture.al(&command[1..]);
+        let mut say = |what: String| complaints.push(format!("{what}\nstdout:\n{out}stderr:\n{err}"));
+        if status.to_string() != all("exit").next().unwrap() {
+            say(format!("exit status {status}"));
+        }
+        let first = err.lines().find(|line| !line.starts_with("  [warn] ")).unwrap_or_default();
+        if !first.starts_with(all("prefix").next().unwrap()) {
+            say("begins otherwise".to_owned());
+        }
+        let both = format!("{out}{err}");
+        for fragment in all("contains").filter(|fragment| !both.contains(fragment)) {
+            if !FRAGMENTS_WAITING_FOR_SCHEDULES.contains(&(&fixture.name, fragment)) {
+                say(format!("lacks {fragment:?}"));
+            }
+        }
+        for fragment in all("not-contains").filter(|fragment| both.contains(fragment)) {
+            say(format!("has {fragment:?}"));
+        }
+    });
+}
