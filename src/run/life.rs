@@ -24,6 +24,7 @@ use crate::base::log::{Entry, Level, Log};
 use crate::base::process::Pipe;
 use crate::base::text::cut;
 use crate::base::{Cancel, Masker};
+use crate::config::needs::Demand;
 use crate::credentials;
 use crate::docker::attach::{self, Batch, Extent};
 use crate::docker::inspect::{self, Stop};
@@ -69,12 +70,15 @@ pub struct Host {
 pub struct Agent {
     pub name: AgentName,
     /// What is staged for its runs, model keys included.
-    pub credentials: Vec<CredentialRef>,
+    pub credentials: Vec<(CredentialRef, Demand)>,
     pub timeout: Duration,
     pub log: Log,
-    /// Gives its image, building it when need be.
-    pub image: Box<dyn Fn(&Cancel) -> Result<AgentImage> + Send + Sync>,
+    /// Gives its image, which is built when need be.
+    pub image: ImageSource,
 }
+
+/// Makes an agent's image ready; the token ends a build.
+pub type ImageSource = Box<dyn Fn(&Cancel) -> Result<AgentImage> + Send + Sync>;
 
 /// An image to run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,15 +183,20 @@ impl Life<'_> {
     }
 
     fn read_credentials(&self) -> Result<Vec<(CredentialRef, Fields)>> {
-        self.order.agent.credentials.iter().filter_map(|reference| self.read_credential(reference).transpose()).collect()
-    }
-
-    fn read_credential(&self, reference: &CredentialRef) -> Result<Option<(CredentialRef, Fields)>> {
-        let fields = self.host.credentials.read_all(reference)?;
-        match fields {
-            Some(fields) if !fields.is_empty() => Ok(Some((reference.clone(), fields))),
-            _ => bail!("credential \"{reference}\" is missing; run `al doctor` to see what is needed"),
+        let mut found = Vec::new();
+        for (reference, demand) in &self.order.agent.credentials {
+            match self.host.credentials.read_all(reference)?.filter(|fields| !fields.is_empty()) {
+                Some(fields) => found.push((reference.clone(), fields)),
+                None => match demand {
+                    Demand::Required => {
+                        bail!("credential \"{reference}\" is missing; run `al doctor` to see what is needed")
+                    }
+                    Demand::Wanted => self.warn("credential of a fallback model is missing", &reference.to_string()),
+                    Demand::Optional => {}
+                },
+            }
         }
+        Ok(found)
     }
 
     fn stage(&self, credentials: &[(CredentialRef, Fields)]) -> Result<Staging> {

@@ -1,6 +1,8 @@
 //! What a run is: images, staging, prompt, life, outcome.
 
+pub mod images;
 pub mod kill;
+pub mod life;
 pub mod observer;
 pub mod outcome;
 pub mod prompt;

@@ -3,3 +3,4 @@
 pub mod core;
 pub mod handle;
 pub mod lock;
+pub mod once;

@@ -9,12 +9,17 @@ use super::log_view::conversation;
 use super::summary::Summary;
 use crate::base::clock::UnixMs;
 use crate::base::term::{self, Style, sgr};
-use crate::base::text::{cut, printable};
+use crate::base::text::{cut, ellipsis, printable};
 use crate::base::worker;
 use crate::run::observer::{Observer, Report};
 
 /// How often the elapsed time on the status line moves.
 const TICK: Duration = Duration::from_secs(1);
+
+/// Longest line of build progress, in characters: a step can be a whole script.
+const LONGEST_PROGRESS: usize = 160;
+/// Longest return value that is shown, in characters; whole it is in the log.
+const LONGEST_RETURN: usize = 2000;
 
 /// Writes lines to stdout and progress of builds to stderr.
 pub struct Console {
@@ -80,6 +85,10 @@ impl Console {
         state.running.clear();
         let code = if summary.result == "error" { sgr::BOLD_RED } else { sgr::BOLD_GREEN };
         let mut lines = Vec::new();
+        if let Some(value) = &summary.return_value {
+            let label = state.style.paint(sgr::BOLD, "returned:");
+            lines.push(format!("{label} {}", printable(&ellipsis(value.trim_end(), LONGEST_RETURN))));
+        }
         if let Some(error) = &summary.error {
             lines.push(state.style.paint(sgr::RED, &printable(error)));
         }
@@ -123,7 +132,7 @@ impl Observer for Console {
 
 impl State {
     fn build_progress(&mut self, image: &str, text: &str) {
-        let line = format!("{image}: {}", printable(text).replace('\n', " "));
+        let line = ellipsis(&format!("{image}: {}", printable(text).replace('\n', " ")), LONGEST_PROGRESS).into_owned();
         if self.style.live && self.progress.live {
             self.build = Some(line);
             self.redraw();

@@ -23,6 +23,7 @@ use crate::ui::summary::Summary;
 use interrupt::Interrupt;
 use view::View;
 
+mod gateway;
 mod interrupt;
 mod task;
 mod view;

@@ -6,9 +6,10 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use shims::wire::paths;
 
+use super::gateway::EphemeralGateway;
 use super::interrupt::Interrupt;
 use crate::base::Cancel;
 use crate::base::error::AgentError;
@@ -17,9 +18,8 @@ use crate::config::{self, Loaded, Project};
 use crate::credentials::Store as CredentialStore;
 use crate::docker::image::{self, Entrypoint, Images};
 use crate::docker::launch::{Lifetime, Limits, Program};
-use crate::docker::network::{self, AL_NET, Network};
+use crate::docker::network::{self, AL_NET};
 use crate::docker::{Docker, inspect, look_around};
-use crate::gateway::container_face::{ContainerFace, Place};
 use crate::model::names::AgentName;
 use crate::run::images::{AgentImage as ImageContent, Base, Layers, Ready, Settings, UserDockerfile};
 use crate::run::life::{Agent, AgentImage, Host, log_dir};
@@ -39,7 +39,7 @@ pub(super) struct Wired {
     pub(super) host: Arc<Host>,
     /// Agents that can be run or called, with their scale.
     pub(super) agents: BTreeMap<String, (Arc<Agent>, u32)>,
-    pub(super) gateway: ContainerFace,
+    pub(super) gateway: EphemeralGateway,
     _lock: ProjectLock,
 }
 
@@ -83,7 +83,7 @@ pub(super) fn wire(
     let store = Arc::new(Store::open_in_memory()?);
     handle.publish(snapshot(loaded));
     let roots = Roots::for_project(&project.dir);
-    let gateway = open_gateway(project, &network, &roots, &store, handle)?;
+    let gateway = EphemeralGateway::open(project, &network, &roots.usable()?, &store, handle)?;
     let host = Host {
         docker,
         facts: probe.facts,
@@ -109,8 +109,8 @@ fn warn(text: &str) {
 
 /// Removes containers and staging directories of one-shot runs that were killed. Failures are not the new run's problem.
 fn clean_up(docker: &Docker, project: &Project) {
-    let which = inspect::Which::Once(&project.hash);
-    for container in inspect::list(docker, which).unwrap_or_default() {
+    let found = inspect::list(docker, inspect::Which::OfProject(&project.hash)).unwrap_or_default();
+    for container in found.iter().filter(|container| container.once) {
         let _ = inspect::remove(docker, &container.name);
     }
     let prefix = format!("{}.", project.hash);

@@ -1,0 +1,119 @@
+//! The gateway of a one-shot run: the container face alone, on a free port of the bridge.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+
+use crate::base::files::ensure_private_dir;
+use crate::base::ids;
+use crate::base::log::Log;
+use crate::config::Project;
+use crate::docker::launch::GatewayHost;
+use crate::docker::network::Network;
+use crate::gateway::{ContainerFace, ContainerListener, Gateway, Subnet};
+use crate::run::life::log_dir;
+use crate::scheduler::handle::Handle;
+use crate::store::Store;
+
+/// The open face and how containers reach it.
+pub(super) struct EphemeralGateway {
+    face: ContainerFace,
+    host: GatewayHost,
+    _socket_dir: SocketDir,
+}
+
+impl EphemeralGateway {
+    /// Opens the face on the bridge; where the bridge is not on this host (an engine in a virtual machine), on loopback.
+    ///
+    /// # Errors
+    /// When neither address can be used.
+    pub(super) fn open(
+        project: &Project,
+        network: &Network,
+        private_root: &Path,
+        store: &Arc<Store>,
+        handle: &Handle,
+    ) -> Result<Self> {
+        let settings = &project.settings.gateway;
+        let socket_dir = SocketDir::create(private_root.join(format!("{}.gateway-{}", project.hash, ids::hex8())))?;
+        let log = Arc::new(Log::new(&log_dir(&project.dir), "gateway"));
+        let open = |address: IpAddr, port: u16, peers: Subnet| {
+            let listener = ContainerListener {
+                address: SocketAddr::new(address, port),
+                peers,
+                socket_dir: socket_dir.path.clone(),
+                lock_timeout: Duration::from_secs(settings.lock_timeout),
+            };
+            Gateway::start_container_face(listener, Arc::clone(store), handle.clone(), Arc::clone(&log))
+        };
+        // A fixed port, so that a firewall can let it through; another one when that is taken.
+        let on_some_port = |address, peers| match settings.container_port {
+            Some(port) => open(address, port, peers).or_else(|_| open(address, 0, peers)),
+            None => open(address, 0, peers),
+        };
+        let bridge = network.gateway.context("network al-net has no IPv4 gateway address")?;
+        let bind = settings.container_bind.unwrap_or(IpAddr::V4(bridge));
+        let peers = network.subnet.and_then(|subnet| Subnet::parse(&subnet.to_string())).unwrap_or(Subnet::LOOPBACK);
+        let (face, host) = match on_some_port(bind, peers) {
+            Ok(face) => (face, configured_host(project, bind)),
+            Err(error) if settings.container_bind.is_none() && is_not_of_this_host(&error) => {
+                let face = on_some_port(IpAddr::V4(Ipv4Addr::LOCALHOST), Subnet::LOOPBACK)?;
+                (face, GatewayHost::HostGateway)
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(Self { face, host, _socket_dir: socket_dir })
+    }
+
+    /// Where the name `gateway` leads in containers.
+    pub(super) fn host(&self) -> GatewayHost {
+        self.host
+    }
+
+    /// Base URL in containers.
+    pub(super) fn url(&self) -> String {
+        format!("http://gateway:{}", self.face.address().port())
+    }
+
+    /// Stops serving.
+    pub(super) fn stop(self) {
+        self.face.stop();
+    }
+}
+
+fn configured_host(project: &Project, bind: IpAddr) -> GatewayHost {
+    match project.settings.gateway.container_host.as_deref().map(str::parse) {
+        None => GatewayHost::Address(bind),
+        Some(Ok(address)) => GatewayHost::Address(address),
+        // The only other value that the configuration allows.
+        Some(Err(_)) => GatewayHost::HostGateway,
+    }
+}
+
+fn is_not_of_this_host(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::AddrNotAvailable)
+    })
+}
+
+/// Private directory of the socket behind the front; removed when dropped.
+struct SocketDir {
+    path: PathBuf,
+}
+
+impl SocketDir {
+    fn create(path: PathBuf) -> Result<Self> {
+        ensure_private_dir(&path)?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for SocketDir {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.path);
+    }
+}

@@ -1,0 +1,232 @@
+//! The bridge network that runs share, and its address on this host.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::Ipv4Addr;
+
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+
+use super::cli::{Docker, Failure};
+
+/// Name of the network of all projects on a host.
+pub const AL_NET: &str = "al-net";
+const NO_ICC: &str = "com.docker.network.bridge.enable_icc";
+
+/// A network as the daemon describes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    pub name: String,
+    /// Address of the bridge on this host.
+    pub gateway: Option<Ipv4Addr>,
+    pub subnet: Option<Subnet>,
+    /// Whether containers on it can reach each other.
+    pub isolation: Isolation,
+}
+
+/// Whether containers on a network can reach each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Isolation {
+    Separated,
+    /// Made by version 0.13.2 or by hand.
+    Open,
+}
+
+/// An IPv4 network in CIDR notation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subnet {
+    address: Ipv4Addr,
+    prefix: u8,
+}
+
+impl Subnet {
+    /// Parses `172.18.0.0/16`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (address, prefix) = text.split_once('/')?;
+        let prefix = prefix.parse().ok().filter(|prefix| *prefix <= 32)?;
+        Some(Self { address: address.parse().ok()?, prefix })
+    }
+
+    /// Whether an address belongs to it.
+    pub fn contains(&self, address: Ipv4Addr) -> bool {
+        (u32::from(address) ^ u32::from(self.address)) & self.mask() == 0
+    }
+
+    /// The address after the network's own; Docker gives it to the bridge when nobody asked for another.
+    pub fn first_host(&self) -> Ipv4Addr {
+        Ipv4Addr::from((u32::from(self.address) & self.mask()).saturating_add(1))
+    }
+
+    fn mask(&self) -> u32 {
+        u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0)
+    }
+}
+
+impl fmt::Display for Subnet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+impl Network {
+    /// What people should know about it.
+    pub fn warning(&self) -> Option<String> {
+        let name = &self.name;
+        (self.isolation == Isolation::Open).then(|| {
+            format!(
+                "agents can connect to each other: Docker network {name} was made without isolation; recreate it while \
+                 nothing runs: docker network rm {name}"
+            )
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct RawNetwork {
+    name: String,
+    #[serde(rename = "IPAM")]
+    ipam: RawIpam,
+    options: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+struct RawIpam {
+    #[serde(rename = "Config")]
+    config: Option<Vec<RawRange>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct RawRange {
+    subnet: String,
+    gateway: String,
+}
+
+fn parse(json: &str) -> Result<Network> {
+    let raw: RawNetwork = serde_json::from_str(json).context("read what docker network inspect gave")?;
+    let ranges = raw.ipam.config.unwrap_or_default();
+    let found = ranges.iter().find_map(|range| Some((Subnet::parse(&range.subnet)?, range)));
+    let gateway = found.map(|(subnet, range)| {
+        let address = range.gateway.split('/').next().unwrap_or_default();
+        address.parse().unwrap_or_else(|_| subnet.first_host())
+    });
+    let icc = raw.options.unwrap_or_default().remove(NO_ICC);
+    let isolation = if icc.as_deref() == Some("false") { Isolation::Separated } else { Isolation::Open };
+    Ok(Network { name: raw.name, gateway, subnet: found.map(|(subnet, _)| subnet), isolation })
+}
+
+/// Looks at a network; `None` when there is none of that name.
+///
+/// # Errors
+/// When the daemon does not answer or answers something else.
+pub fn inspect(docker: &Docker, name: &str) -> Result<Option<Network>> {
+    let output = docker.call_any_status(["network", "inspect", "--format", "{{json .}}", name])?;
+    if !output.status.success() {
+        let error = docker.error_of("network inspect", &output);
+        let missing = error.failure == Failure::NetworkMissing || error.cause.stderr.contains("No such network");
+        return if missing { Ok(None) } else { Err(error.into()) };
+    }
+    // What was asked for may also be the beginning of another network's id.
+    Ok(Some(parse(&output.text())?).filter(|network| network.name == name))
+}
+
+/// Makes sure that the network exists.
+///
+/// # Errors
+/// When it cannot be created; where addresses are the reason, the error names the key that chooses them.
+pub fn ensure(docker: &Docker, name: &str, subnet: Option<&str>) -> Result<Network> {
+    match inspect(docker, name)? {
+        Some(network) => Ok(network),
+        None => create(docker, name, subnet),
+    }
+}
+
+/// Creates the network; when somebody else was faster, theirs is taken.
+///
+/// # Errors
+/// As [`ensure`].
+pub fn create(docker: &Docker, name: &str, subnet: Option<&str>) -> Result<Network> {
+    match docker.call(create_args(name, subnet)) {
+        Ok(_) => {}
+        Err(error) if error.cause.stderr.contains("already exists") => {}
+        Err(error) => {
+            let text = &error.cause.stderr;
+            if text.contains("non-overlapping") || text.contains("pool") || text.contains("overlap") {
+                let hint = "choose free addresses in config.toml: local.subnet = \"10.123.0.0/24\"";
+                return Err(error).with_context(|| format!("create Docker network {name}; {hint}"));
+            }
+            return Err(error).with_context(|| format!("create Docker network {name}"));
+        }
+    }
+    match inspect(docker, name)? {
+        Some(network) => Ok(network),
+        None => bail!("Docker network {name} vanished after it was created"),
+    }
+}
+
+fn create_args(name: &str, subnet: Option<&str>) -> Vec<String> {
+    let mut args: Vec<String> =
+        ["network", "create", "--driver", "bridge", "--opt"].into_iter().map(str::to_owned).collect();
+    args.extend([format!("{NO_ICC}=false"), "--label".into(), "al.network=1".into()]);
+    if let Some(subnet) = subnet {
+        args.extend(["--subnet".into(), subnet.to_owned()]);
+    }
+    args.push(name.to_owned());
+    args
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn case(ranges: &str, options: &str, gateway: Option<&str>, subnet: Option<&str>, isolation: Isolation) {
+        let json = format!(r#"{{"Name":"al-net","IPAM":{{"Driver":"default","Config":{ranges}}},"Options":{options}}}"#);
+        let network = parse(&json).unwrap();
+        assert_eq!(network.gateway.map(|address| address.to_string()).as_deref(), gateway);
+        assert_eq!(network.subnet.map(|subnet| subnet.to_string()).as_deref(), subnet);
+        assert_eq!(network.isolation, isolation);
+    }
+
+    #[test]
+    fn descriptions_of_networks() {
+        let separated = r#"{"com.docker.network.bridge.enable_icc":"false"}"#;
+        let plain = r#"[{"Subnet":"172.18.0.0/16","Gateway":"172.18.0.1"}]"#;
+        case(plain, separated, Some("172.18.0.1"), Some("172.18.0.0/16"), Isolation::Separated);
+        case(plain, "{}", Some("172.18.0.1"), Some("172.18.0.0/16"), Isolation::Open);
+        case(plain, "null", Some("172.18.0.1"), Some("172.18.0.0/16"), Isolation::Open);
+        let both = r#"[{"Subnet":"fd00::/64","Gateway":"fd00::1"},{"Subnet":"10.9.0.0/24"}]"#;
+        case(both, separated, Some("10.9.0.1"), Some("10.9.0.0/24"), Isolation::Separated);
+        case("null", separated, None, None, Isolation::Separated);
+    }
+
+    #[test]
+    fn subnets() {
+        let subnet = Subnet::parse("172.18.128.0/17").unwrap();
+        assert!(subnet.contains(Ipv4Addr::new(172, 18, 200, 7)));
+        assert!(!subnet.contains(Ipv4Addr::new(172, 18, 100, 7)));
+        assert!(Subnet::parse("0.0.0.0/0").unwrap().contains(Ipv4Addr::new(8, 8, 8, 8)));
+        assert!(!Subnet::parse("10.0.0.1/32").unwrap().contains(Ipv4Addr::new(10, 0, 0, 2)));
+        for bad in ["10.0.0.0", "10.0.0.0/33", "x/8", "fd00::/64"] {
+            assert_eq!(Subnet::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_open_network_comes_with_the_way_out() {
+        let network =
+            Network { name: "al-net".into(), gateway: None, subnet: None, isolation: Isolation::Open };
+        assert!(network.warning().unwrap().contains("docker network rm al-net"));
+        assert_eq!(Network { isolation: Isolation::Separated, ..network }.warning(), None);
+    }
+
+    #[test]
+    fn created_without_traffic_between_containers() {
+        assert_eq!(
+            create_args("al-net", Some("10.1.0.0/24")).join(" "),
+            "network create --driver bridge --opt com.docker.network.bridge.enable_icc=false --label al.network=1 \
+             --subnet 10.1.0.0/24 al-net"
+        );
+    }
+}

@@ -1,0 +1,106 @@
+//! Log lines about requests, limited in number: whoever can send requests must not be able to fill the disk.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::base::clock::UnixMs;
+use crate::base::log::{Entry, Level, Log};
+
+/// Lines per second.
+const MOST_LINES: u32 = 100;
+/// How long suppressed lines are counted before their number is written.
+const REPORT_AFTER_MS: i64 = 60_000;
+
+/// Writes lines about requests to the gateway's log.
+pub(super) struct RequestLog {
+    log: Arc<Log>,
+    window: Mutex<Window>,
+}
+
+#[derive(Default)]
+struct Window {
+    /// Second of the epoch that is counted.
+    second: i64,
+    written: u32,
+    suppressed: u64,
+    suppressed_since: UnixMs,
+}
+
+impl RequestLog {
+    pub(super) fn new(log: Arc<Log>) -> Self {
+        Self { log, window: Mutex::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Window> {
+        self.window.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes a line, or counts it as suppressed.
+    pub(super) fn write(&self, entry: &Entry) {
+        let allowed = self.lock().allow(entry.time);
+        if allowed {
+            self.log.write(entry);
+        }
+        self.report(entry.time);
+    }
+
+    /// Writes how many lines were suppressed once their minute is over.
+    pub(super) fn report(&self, now: UnixMs) {
+        self.report_if(|window| now.0 - window.suppressed_since.0 >= REPORT_AFTER_MS);
+    }
+
+    /// Writes how many lines were suppressed.
+    pub(super) fn flush(&self) {
+        self.report_if(|_| true);
+    }
+
+    fn report_if(&self, due: impl Fn(&Window) -> bool) {
+        let mut window = self.lock();
+        if window.suppressed > 0 && due(&window) {
+            let count = std::mem::take(&mut window.suppressed);
+            drop(window);
+            self.log.write(&Entry::new(Level::Warn, "request lines suppressed").field("count", count));
+        }
+    }
+}
+
+impl Window {
+    fn allow(&mut self, now: UnixMs) -> bool {
+        let second = now.0.div_euclid(1000);
+        if second != self.second {
+            (self.second, self.written) = (second, 0);
+        }
+        let allowed = self.written < MOST_LINES;
+        if allowed {
+            self.written += 1;
+        } else {
+            if self.suppressed == 0 {
+                self.suppressed_since = now;
+            }
+            self.suppressed += 1;
+        }
+        allowed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hundred_lines_a_second_then_a_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = RequestLog::new(Arc::new(Log::new(dir.path(), "gateway")));
+        let line = |ms| log.write(&Entry { time: UnixMs(ms), ..Entry::new(Level::Debug, "request") });
+        (0..150).for_each(|_| line(5000));
+        line(6000);
+        let count = |msg: &str| {
+            let files = std::fs::read_dir(dir.path()).unwrap();
+            let text: String = files.map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect();
+            text.matches(msg).count()
+        };
+        assert_eq!((count("\"request\""), count("suppressed")), (101, 0));
+        log.report(UnixMs(65_000));
+        log.report(UnixMs(66_000));
+        assert_eq!(count("\"count\":50,\"msg\":\"request lines suppressed\""), 1);
+    }
+}

@@ -1,0 +1,113 @@
+//! `/locks/*`: named exclusion between instances (gateway.md §9).
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{no_storage_reason, ok, refused};
+use crate::base::Secret;
+use crate::base::clock::UnixMs;
+use crate::gateway::Gateway;
+use crate::gateway::input::{Fields, query_secret};
+use crate::gateway::routing::Asked;
+use crate::http::Reply;
+use crate::store::locks::{self, Acquired, Lock, Owned};
+
+/// Longest key and longest life.
+const KEY_BYTES: usize = 1024;
+const LONGEST_TTL_SECONDS: f64 = 604_800.0;
+
+/// What every change of a lock says.
+struct LockRequest {
+    secret: Secret,
+    key: String,
+    ttl: Duration,
+}
+
+impl LockRequest {
+    fn parse(gateway: &Gateway, asked: &Asked<'_>) -> Result<Self, Reply> {
+        let fields = Fields::parse(asked.req)?;
+        let secret = fields.secret()?;
+        let key = fields.required("resourceKey")?;
+        if key.len() > KEY_BYTES {
+            return Err(Reply::error(400, "resourceKey too long"));
+        }
+        let ttl = ttl(fields.value("ttl"), gateway.lock_timeout).ok_or_else(|| Reply::error(400, "invalid ttl"))?;
+        Ok(Self { secret, key, ttl })
+    }
+}
+
+/// Seconds of life; 0 or nothing: the default.
+fn ttl(value: Option<&Value>, default: Duration) -> Option<Duration> {
+    let Some(value) = value else { return Some(default) };
+    let seconds = value.as_f64()?;
+    if seconds == 0.0 {
+        return Some(default);
+    }
+    (seconds > 0.0 && seconds <= LONGEST_TTL_SECONDS).then(|| Duration::from_secs_f64(seconds))
+}
+
+/// `POST /locks/acquire`
+pub(in crate::gateway) fn acquire(gateway: &Gateway, asked: &Asked<'_>) -> Result<Reply, Reply> {
+    let LockRequest { secret, key, ttl } = LockRequest::parse(gateway, asked)?;
+    let now = UnixMs::now();
+    let wanted = key.clone();
+    let (_, acquired) = gateway.change(&secret, no_storage_reason(), move |tx, caller| {
+        locks::acquire(tx, &wanted, &caller.instance, ttl, now)
+    })?;
+    match acquired {
+        Acquired::Yes => Ok(Reply::json(200, &json!({ "ok": true, "resourceKey": key }))),
+        Acquired::HoldsOther(other) => {
+            Err(refused(409, &format!("already holding lock on {other} — release it first")))
+        }
+        Acquired::HeldBy { holder, held_since } => {
+            Err(Reply::json(409, &json!({ "ok": false, "holder": holder, "heldSince": held_since.0 })))
+        }
+    }
+}
+
+/// `POST /locks/release`
+pub(in crate::gateway) fn release(gateway: &Gateway, asked: &Asked<'_>) -> Result<Reply, Reply> {
+    let LockRequest { secret, key, .. } = LockRequest::parse(gateway, asked)?;
+    let now = UnixMs::now();
+    let (_, released) = gateway
+        .change(&secret, no_storage_reason(), move |tx, caller| locks::release(tx, &key, &caller.instance, now))?;
+    owned(released, |()| ok())
+}
+
+/// `POST /locks/heartbeat`
+pub(in crate::gateway) fn heartbeat(gateway: &Gateway, asked: &Asked<'_>) -> Result<Reply, Reply> {
+    let LockRequest { secret, key, ttl } = LockRequest::parse(gateway, asked)?;
+    let now = UnixMs::now();
+    let (_, extended) = gateway.change(&secret, no_storage_reason(), move |tx, caller| {
+        locks::heartbeat(tx, &key, &caller.instance, ttl, now)
+    })?;
+    owned(extended, |expires_at| Reply::json(200, &json!({ "ok": true, "expiresAt": expires_at.0 })))
+}
+
+fn owned<T>(owned: Owned<T>, reply: impl FnOnce(T) -> Reply) -> Result<Reply, Reply> {
+    match owned {
+        Owned::Yes(value) => Ok(reply(value)),
+        Owned::NotFound => Err(refused(404, "lock not found")),
+        Owned::HeldBy(holder) => Err(refused(409, &format!("held by {holder}"))),
+    }
+}
+
+/// `GET /locks/list`
+pub(in crate::gateway) fn list(gateway: &Gateway, asked: &Asked<'_>) -> Result<Reply, Reply> {
+    let caller = gateway.caller(&query_secret(asked.req)?)?;
+    let held = gateway.store.read(|db| locks::list(db, &caller.instance, UnixMs::now())).map_err(|error| {
+        gateway.log_error("list locks", &error);
+        Reply::internal_error()
+    })?;
+    Ok(Reply::json(200, &held.iter().map(lock).collect::<Value>()))
+}
+
+fn lock(lock: &Lock) -> Value {
+    json!({
+        "resourceKey": lock.resource_key,
+        "holder": lock.holder,
+        "heldSince": lock.held_since.0,
+        "expiresAt": lock.expires_at.0,
+    })
+}

@@ -1,0 +1,362 @@
+//! The front of one face: its own accept loop, limits and time-outs (the rules and why: `http` module comment).
+
+use std::io::{self, Write as _};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+use super::body::Budget;
+use super::client::{Client, Stop, elapsed, render, time_left};
+use super::head::Head;
+use super::pool::Pool;
+use super::server::{Inner, serve};
+use super::table::{Entry as Place, Table};
+use super::types::{Reply, Req};
+use crate::base::log::{Entry, Level, Log};
+use crate::base::worker;
+
+/// Pause after an accept error that is not the client's, doubled each time.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// Most connections of a face, however many descriptors there are.
+const MOST_CONNECTIONS: usize = 256;
+/// A write to a client that takes nothing for this long fails.
+const WRITE_TIME: Duration = Duration::from_secs(30);
+/// The same complaint is logged at most this often.
+const COMPLAINT_PAUSE: Duration = Duration::from_secs(60);
+
+/// What is served at one listener.
+pub trait Face: Send + Sync + 'static {
+    /// Whether this peer may talk to the face; the connections of others are closed without a word.
+    fn accepts(&self, peer: IpAddr) -> bool;
+
+    /// Most bytes that a request's body may have.
+    ///
+    /// # Errors
+    /// The answer to a request that is refused before its body is read.
+    fn admit(&self, head: &Head, peer: IpAddr) -> Result<usize, Reply>;
+
+    /// Answers a request.
+    ///
+    /// # Errors
+    /// Unexpected failures: logged and answered with 500, like panics.
+    fn handle(&self, request: &Req) -> Result<Reply>;
+}
+
+/// What a front needs.
+pub struct Options {
+    pub listener: TcpListener,
+    /// Where the inner server's socket is made: a path of at most 107 bytes in a directory that only we can enter.
+    pub socket: PathBuf,
+    pub limits: Limits,
+    pub log: Arc<Log>,
+}
+
+/// Numbers that tests make smaller.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Open connections; `None`: as many as the descriptors of the process allow, at most 256.
+    pub connections: Option<usize>,
+    /// For the head of a request.
+    pub head_time: Duration,
+    /// For its body.
+    pub body_time: Duration,
+    /// For its answer.
+    pub answer_time: Duration,
+    /// Memory of all request bodies together.
+    pub body_bytes: usize,
+    /// How long a thread waits for its next connection or request before it ends.
+    pub idle_time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: None,
+            head_time: Duration::from_secs(10),
+            body_time: Duration::from_secs(30),
+            // A long poll takes up to 60 s.
+            answer_time: Duration::from_secs(70),
+            body_bytes: 64 * 1024 * 1024,
+            idle_time: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A running front.
+pub struct Front {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    accepting: Option<JoinHandle<Result<()>>>,
+    serving: Option<JoinHandle<Result<()>>>,
+}
+
+struct Shared {
+    listener: TcpListener,
+    face: Arc<dyn Face>,
+    limits: Limits,
+    log: Arc<Log>,
+    table: Arc<Table>,
+    bodies: Arc<Budget>,
+    inner: Arc<Inner>,
+    connections: Pool,
+    requests: Pool,
+    stopping: AtomicBool,
+    last_complaint: Mutex<Option<Instant>>,
+}
+
+impl Front {
+    /// Starts serving a face.
+    ///
+    /// # Errors
+    /// When the inner server's socket cannot be made or the system refuses threads.
+    pub fn start(options: Options, face: Arc<dyn Face>) -> Result<Self> {
+        let address = options.listener.local_addr().context("find the address of a listener")?;
+        let connections = options.limits.connections.unwrap_or_else(|| connection_limit(raise_descriptor_limit()));
+        let inner = Inner::new(&options.socket);
+        let shared = Arc::new(Shared {
+            listener: options.listener,
+            face,
+            bodies: Budget::new(options.limits.body_bytes),
+            log: options.log,
+            table: Table::new(connections),
+            inner: inner.clone(),
+            connections: Pool::new("conn", options.limits.idle_time),
+            requests: Pool::new("req", options.limits.idle_time),
+            limits: options.limits,
+            stopping: AtomicBool::new(false),
+            last_complaint: Mutex::default(),
+        });
+        let mut front = Self { shared: shared.clone(), address, accepting: None, serving: None };
+        // Whatever of it was started is stopped again when something fails, by dropping it.
+        let server = inner.bind()?.context("the front was stopped")?;
+        let serving = shared.clone();
+        front.serving = Some(worker::spawn("serve", move || {
+            serve(&serving.inner, server, &serving.face, &serving.requests, &serving.log);
+        })?);
+        front.accepting = Some(worker::spawn("front", move || shared.accept_loop())?);
+        Ok(front)
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops accepting, waits for requests that are being answered, and ends all threads. What did not end within
+    /// `grace` is cut off and logged by name.
+    pub fn stop(mut self, grace: Duration) {
+        self.end(grace);
+    }
+
+    fn end(&mut self, grace: Duration) {
+        let until = Instant::now() + grace;
+        let shared = &self.shared;
+        shared.stopping.store(true, Ordering::Release);
+        // Makes a blocked `accept` return and refuses new connections.
+        let _ = rustix::net::shutdown(&shared.listener, rustix::net::Shutdown::Both);
+        shared.join("front", self.accepting.take());
+        shared.table.evict_sending();
+        shared.table.drain(until);
+        shared.inner.stop();
+        shared.join("serve", self.serving.take());
+        // Those that were cut off above get a moment to see it.
+        let until = until.max(Instant::now() + Duration::from_millis(100));
+        for name in [shared.connections.close(until), shared.requests.close(until)].concat() {
+            shared.log.write(&Entry::new(Level::Warn, "thread did not end").field("thread", name));
+        }
+    }
+}
+
+impl Drop for Front {
+    fn drop(&mut self) {
+        if !self.shared.stopping.load(Ordering::Acquire) {
+            self.end(Duration::ZERO);
+        }
+    }
+}
+
+impl Shared {
+    /// Never ends except on shutdown.
+    fn accept_loop(self: &Arc<Self>) {
+        let mut pause = SHORTEST_PAUSE;
+        while !self.stopping.load(Ordering::Acquire) {
+            match self.listener.accept() {
+                Ok((sock, peer)) => {
+                    pause = SHORTEST_PAUSE;
+                    let peer = peer.ip().to_canonical();
+                    if self.face.accepts(peer) {
+                        self.take(sock, peer);
+                    }
+                }
+                Err(error) if is_the_clients(&error) => {}
+                Err(_) if self.stopping.load(Ordering::Acquire) => {}
+                Err(error) => {
+                    self.complain("accept failed", &error);
+                    // Out of descriptors or memory: nothing tells when there are some again.
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+    }
+
+    fn take(self: &Arc<Self>, sock: TcpStream, peer: IpAddr) {
+        let _ = sock.set_nodelay(true);
+        let _ = sock.set_write_timeout(Some(WRITE_TIME));
+        let sock = Arc::new(sock);
+        let Some(place) = self.table.admit(&sock) else { return refuse_busy(&sock) };
+        let shared = self.clone();
+        let started = self.connections.run(move || shared.serve_connection(&place, &sock, peer));
+        if let Err(error) = started {
+            self.complain("connection not started", &error);
+        }
+    }
+
+    fn serve_connection(&self, place: &Place, sock: &Arc<TcpStream>, peer: IpAddr) {
+        let mut client = Client::new(sock);
+        let mut share = self.bodies.share(sock);
+        match client.receive(&*self.face, peer, &self.limits, &mut share) {
+            // The share stays taken until the request is answered: the handler has its own copy of the body.
+            Ok((head, body)) if place.begin_serving() => self.pass_on(client, sock, &head, body, peer),
+            // A client that is refused can still be told to leave: refusals take a second to linger.
+            Err(Stop::Refuse(reply)) => client.refuse(&reply),
+            Ok(_) | Err(Stop::Gone) => {}
+        }
+    }
+
+    fn pass_on(&self, client: Client<'_>, sock: &TcpStream, head: &Head, body: Vec<u8>, peer: IpAddr) {
+        let inner = match self.inner.connect() {
+            Ok(inner) => inner,
+            Err(error) => {
+                self.complain("inner server not reachable", &error);
+                return client.refuse(&Reply::error(503, "server busy").with_header("Retry-After", "1"));
+            }
+        };
+        let until = Instant::now() + self.limits.answer_time;
+        let request = head.rewrite(body.len(), peer);
+        // A failure here shows as a missing answer below.
+        let _ = inner.set_write_timeout(Some(WRITE_TIME));
+        let _ = (&inner).write_all(&request).and_then(|()| (&inner).write_all(&body));
+        drop(body);
+        match relay(&inner, sock, until) {
+            Ok(Relayed::Answer) => client.close(),
+            Ok(Relayed::Nothing) => client.refuse(&Reply::internal_error()),
+            Ok(Relayed::Late) => client.refuse(&Reply::error(504, "no answer in time")),
+            // The client is gone, or the answer broke off.
+            Err(_) => {}
+        }
+    }
+
+    fn complain(&self, msg: &str, error: &dyn std::fmt::Display) {
+        let mut last = self.last_complaint.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|last| last.elapsed() >= COMPLAINT_PAUSE) {
+            *last = Some(Instant::now());
+            self.log.write(&Entry::new(Level::Error, msg).field("err", error.to_string()));
+        }
+    }
+
+    fn join(&self, name: &str, thread: Option<JoinHandle<Result<()>>>) {
+        if let Some(Err(error)) = thread.map(worker::join) {
+            self.log.write(
+                &Entry::new(Level::Error, "thread failed").field("thread", name).field("err", error.to_string()),
+            );
+        }
+    }
+}
+
+/// What became of an answer.
+enum Relayed {
+    Answer,
+    /// The inner server closed without a word.
+    Nothing,
+    /// Nothing came until the deadline.
+    Late,
+}
+
+/// Copies an answer as it comes, with `Connection: close` behind its status line.
+fn relay(inner: &UnixStream, mut sock: &TcpStream, until: Instant) -> io::Result<Relayed> {
+    let mut piece = [0; 16 * 1024];
+    let mut start = Vec::new();
+    loop {
+        let count = match read_inner(inner, &mut piece, until) {
+            Ok(0) => return Ok(Relayed::Nothing),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => return Ok(Relayed::Late),
+            Err(_) => return Ok(Relayed::Nothing),
+        };
+        start.extend_from_slice(&piece[..count]);
+        if let Some(line) = start.windows(2).position(|pair| pair == b"\r\n") {
+            start.splice(line..line, *b"\r\nConnection: close");
+            break;
+        }
+    }
+    sock.write_all(&start)?;
+    loop {
+        match read_inner(inner, &mut piece, until)? {
+            0 => return Ok(Relayed::Answer),
+            count => sock.write_all(&piece[..count])?,
+        }
+    }
+}
+
+fn read_inner(mut inner: &UnixStream, buffer: &mut [u8], until: Instant) -> io::Result<usize> {
+    use std::io::Read as _;
+    loop {
+        inner.set_read_timeout(Some(time_left(until)?))?;
+        match inner.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other.map_err(elapsed),
+        }
+    }
+}
+
+/// Says that everything is in use, with one write that cannot block.
+fn refuse_busy(mut sock: &TcpStream) {
+    let reply = Reply::error(503, "server busy").with_header("Retry-After", "1");
+    if sock.set_nonblocking(true).is_ok() {
+        let _ = sock.write(&render(&reply, false));
+    }
+}
+
+/// Errors of `accept` that concern one connection only.
+fn is_the_clients(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::INTR | Errno::CONNABORTED | Errno::PROTO))
+}
+
+/// Raises the soft limit of descriptors to the hard one; gives what it is then.
+fn raise_descriptor_limit() -> u64 {
+    let mut limit = getrlimit(Resource::Nofile);
+    let before = limit.current;
+    limit.current = limit.maximum;
+    let now = if setrlimit(Resource::Nofile, limit).is_ok() { limit.current } else { before };
+    now.unwrap_or(u64::MAX)
+}
+
+/// Connections that a face may have: four descriptors each at most, and as many again for everything else.
+fn connection_limit(descriptors: u64) -> usize {
+    let possible = usize::try_from(descriptors.saturating_sub(64) / 8).unwrap_or(usize::MAX);
+    possible.clamp(1, MOST_CONNECTIONS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_follow_the_descriptors() {
+        assert_eq!(connection_limit(u64::MAX), 256);
+        assert_eq!(connection_limit(1024), 120);
+        assert_eq!(connection_limit(200), 17);
+        assert_eq!(connection_limit(10), 1);
+    }
+}

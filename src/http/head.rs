@@ -1,0 +1,292 @@
+//! Request heads: what is accepted of them, and what of them is passed on.
+//!
+//! Stricter than the grammar wherever two readers could understand the same bytes differently: nothing but printable
+//! ASCII in lines that end with CRLF, one way to say how long the body is.
+
+use std::net::IpAddr;
+
+use super::types::Reply;
+
+/// Longest head, its empty line included.
+pub(super) const HEAD_BYTES: usize = 16 * 1024;
+/// Most header fields.
+const HEADER_COUNT: usize = 100;
+/// Fields that concern the connection to the client, or that we set ourselves, and so are not passed on.
+const DROPPED: [&str; 8] =
+    ["connection", "keep-alive", "te", "trailer", "upgrade", "expect", "transfer-encoding", "content-length"];
+/// The same, by the beginning of the name.
+const DROPPED_PREFIXES: [&str; 2] = ["proxy-", "x-al-"];
+/// Field by which the address of the client travels to the inner server.
+pub(super) const PEER_HEADER: &str = "X-Al-Peer";
+
+/// A checked request head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    pub method: String,
+    /// Begins with `/`.
+    pub target: String,
+    pub headers: Vec<(String, String)>,
+    /// The client waits for `100 Continue` before it sends the body.
+    pub(super) expects_continue: bool,
+    pub(super) framing: Framing,
+}
+
+/// How the end of the body is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// So many bytes; a length beyond `u64` is its greatest value (and over every limit).
+    Length(u64),
+    Chunked,
+}
+
+impl Head {
+    /// The target without its query.
+    pub fn path(&self) -> &str {
+        self.target.split('?').next().unwrap_or_default()
+    }
+
+    /// The head that the inner server gets: fields of the connection left out, the length of the body as it was read.
+    pub(super) fn rewrite(&self, body_bytes: usize, peer: IpAddr) -> Vec<u8> {
+        let mut text = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
+        for (name, value) in self.headers.iter().filter(|(name, _)| is_passed_on(name)) {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        text.push_str(&format!("Content-Length: {body_bytes}\r\nConnection: close\r\n{PEER_HEADER}: {peer}\r\n\r\n"));
+        text.into_bytes()
+    }
+}
+
+fn is_passed_on(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    !DROPPED.contains(&name.as_str()) && !DROPPED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Looks for the end of the head among the bytes from `from` on, refusing bytes that no head may contain as soon as
+/// they are there. Gives the length of the head once its end has come.
+pub(super) fn find_end(bytes: &[u8], from: usize) -> Result<Option<usize>, Reply> {
+    for index in from..bytes.len() {
+        let after_cr = index > 0 && bytes[index - 1] == b'\r';
+        match bytes[index] {
+            b'\n' if after_cr && bytes[..index - 1].ends_with(b"\r\n") => return Ok(Some(index + 1)),
+            b'\n' if after_cr => {}
+            _ if after_cr => return Err(Reply::error(400, "malformed request: CR without LF")),
+            b'\r' | b' '..=b'~' => {}
+            b'\n' => return Err(Reply::error(400, "malformed request: LF without CR")),
+            _ => return Err(Reply::error(400, "malformed request: byte outside of printable ASCII")),
+        }
+    }
+    Ok(None)
+}
+
+/// Reads a complete head.
+pub(super) fn parse(bytes: &[u8]) -> Result<Head, Reply> {
+    if bytes.starts_with(b"\r") {
+        return Err(Reply::error(400, "malformed request: empty line in front")); // the parser would skip it
+    }
+    let mut fields = [httparse::EMPTY_HEADER; HEADER_COUNT];
+    let mut request = httparse::Request::new(&mut fields);
+    match request.parse(bytes) {
+        Ok(httparse::Status::Complete(used)) if used == bytes.len() => {}
+        Ok(_) => return Err(Reply::error(400, "malformed request head")),
+        Err(httparse::Error::TooManyHeaders) => return Err(Reply::error(431, "too many header fields")),
+        Err(httparse::Error::Version) => return Err(Reply::error(505, "HTTP version not supported")),
+        Err(error) => return Err(Reply::error(400, &format!("malformed request: {error}"))),
+    }
+    let target = request.path.unwrap_or_default();
+    if !target.starts_with('/') {
+        return Err(Reply::error(400, "malformed request: target must begin with /"));
+    }
+    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+    let headers = request.headers.iter().map(|field| (field.name.to_owned(), text(field.value))).collect();
+    let mut head = Head {
+        method: request.method.unwrap_or_default().to_owned(),
+        target: target.to_owned(),
+        headers,
+        expects_continue: false,
+        framing: Framing::Length(0),
+    };
+    head.framing = framing(&head)?;
+    head.expects_continue = expects_continue(&head)?;
+    Ok(head)
+}
+
+fn values<'h>(head: &'h Head, name: &'h str) -> impl Iterator<Item = &'h str> {
+    head.headers.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+}
+
+fn framing(head: &Head) -> Result<Framing, Reply> {
+    let lengths: Vec<&str> = values(head, "content-length").collect();
+    let encodings: Vec<&str> = values(head, "transfer-encoding").collect();
+    match (&lengths[..], &encodings[..]) {
+        ([], []) => Ok(Framing::Length(0)),
+        ([length], []) if !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Ok(Framing::Length(length.parse().unwrap_or(u64::MAX)))
+        }
+        ([_, ..], _) => Err(Reply::error(400, "malformed request: length of the body is not clear")),
+        ([], [encoding]) if encoding.eq_ignore_ascii_case("chunked") => Ok(Framing::Chunked),
+        ([], _) => Err(Reply::error(501, "transfer encoding not supported")),
+    }
+}
+
+fn expects_continue(head: &Head) -> Result<bool, Reply> {
+    let mut expected = false;
+    for value in values(head, "expect") {
+        if !value.eq_ignore_ascii_case("100-continue") {
+            return Err(Reply::error(417, "expectation not supported"));
+        }
+        expected = true;
+    }
+    Ok(expected)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn refused(bytes: &[u8], status: u16) {
+        let result = match find_end(bytes, 0) {
+            Ok(Some(end)) => parse(&bytes[..end]),
+            Ok(None) => panic!("no end in {:?}", String::from_utf8_lossy(bytes)),
+            Err(reply) => Err(reply),
+        };
+        let got = result.map_err(|reply| reply.status);
+        assert_eq!(got, Err(status), "{:?}", String::from_utf8_lossy(bytes));
+    }
+
+    fn accepted(text: &str) -> Head {
+        let end = find_end(text.as_bytes(), 0).unwrap().unwrap();
+        parse(&text.as_bytes()[..end]).unwrap()
+    }
+
+    #[test]
+    fn refuses_what_could_be_understood_in_two_ways() {
+        let with = |line: &str| format!("POST / HTTP/1.1\r\n{line}\r\n\r\n").into_bytes();
+        refused(b"GET / HTTP/2.0\r\n\r\n", 505);
+        refused(b"PRI * HTTP/2.0\r\n\r\n", 505);
+        refused(b"GET / HTTP/1.1\nHost: x\n\n", 400);
+        refused(b"GET / HTTP/1.1\rHost: x\r\n\r\n", 400);
+        refused(b"GET / HTTP/1.1\r\nA: b\0c\r\n\r\n", 400);
+        refused(b"\x16\x03\x01\x02\x00\x01\x00", 400);
+        refused("GET /ü HTTP/1.1\r\n\r\n".as_bytes(), 400);
+        refused("GET / HTTP/1.1\r\nA: ü\r\n\r\n".as_bytes(), 400);
+        refused(b"GET http://x/ HTTP/1.1\r\n\r\n", 400);
+        refused(b"OPTIONS * HTTP/1.1\r\n\r\n", 400);
+        refused(b"GET  / HTTP/1.1\r\n\r\n", 400);
+        refused(b"GET / HTTP/1.1\r\nA: b\r\n folded\r\n\r\n", 400);
+        refused(b"\r\nGET / HTTP/1.1\r\n\r\n", 400);
+        refused(&with("A : b"), 400);
+        refused(&with("no colon"), 400);
+        refused(&with("Content-Length: +5"), 400);
+        refused(&with("Content-Length: -1"), 400);
+        refused(&with("Content-Length:"), 400);
+        refused(&with("Content-Length: 5, 5"), 400);
+        refused(&with("Content-Length: 5\r\nContent-Length: 5"), 400);
+        refused(&with("Content-Length: 5\r\nTransfer-Encoding: chunked"), 400);
+        refused(&with("Transfer-Encoding: gzip, chunked"), 501);
+        refused(&with("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"), 501);
+        refused(&with("Expect: 200-ok"), 417);
+        refused(&with(&"A: b\r\n".repeat(101)), 431);
+    }
+
+    #[test]
+    fn accepts_plain_requests() {
+        let head = accepted("POST /calls?a=/b HTTP/1.0\r\nHost: gateway\r\ncontent-length: 007\r\n\r\n");
+        assert_eq!((head.method.as_str(), head.path()), ("POST", "/calls"));
+        assert_eq!(head.framing, Framing::Length(7));
+        assert_eq!(accepted("GET / HTTP/1.1\r\n\r\n").framing, Framing::Length(0));
+        assert_eq!(accepted("GET / HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n").framing, Framing::Chunked);
+        assert!(accepted("GET / HTTP/1.1\r\nExpect: 100-Continue\r\n\r\n").expects_continue);
+        let huge = accepted("GET / HTTP/1.1\r\nContent-Length: 18446744073709551616\r\n\r\n");
+        assert_eq!(huge.framing, Framing::Length(u64::MAX));
+    }
+
+    #[test]
+    fn only_fields_of_the_request_are_passed_on() {
+        let head = accepted(
+            "PUT /x HTTP/1.0\r\nAccept: a  b\r\nConnection: keep-alive\r\nKeep-Alive: 5\r\nTE: gzip\r\nTrailer: X\r\n\
+             Upgrade: h2c\r\nProxy-Authorization: x\r\nExpect: 100-continue\r\nTransfer-Encoding: chunked\r\n\
+             X-AL-Peer: 1.2.3.4\r\nAccept: c\r\n\r\n",
+        );
+        let text = String::from_utf8(head.rewrite(12, [10, 0, 0, 1].into())).unwrap();
+        assert_eq!(
+            text,
+            "PUT /x HTTP/1.1\r\nAccept: a  b\r\nAccept: c\r\nContent-Length: 12\r\nConnection: close\r\n\
+             X-Al-Peer: 10.0.0.1\r\n\r\n"
+        );
+    }
+}
+
+#[cfg(test)]
+mod props {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Bytes that are nearly a request: pieces of requests in any order, some of them damaged.
+    fn nearly() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            Just("GET / HTTP/1.1\r\n".to_owned()),
+            Just("POST /a?b HTTP/1.0\r\n".to_owned()),
+            Just("Content-Length: 5\r\n".to_owned()),
+            Just("Transfer-Encoding: chunked\r\n".to_owned()),
+            Just("\r\n".to_owned()),
+            "[A-Za-z-]{1,9}:[ \t]{0,3}[ -~]{0,12}[ \t]{0,2}\r\n",
+            "[A-Z]{1,8} /[!-~]{0,9} HTTP/1\\.[01]\r\n",
+            "\\PC{0,6}",
+        ];
+        let damage = proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3);
+        (proptest::collection::vec(piece, 1..8), damage).prop_map(|(pieces, damage)| {
+            let mut bytes = pieces.concat().into_bytes();
+            for (index, byte) in damage {
+                if !bytes.is_empty() {
+                    let at = index.index(bytes.len());
+                    bytes[at] = byte;
+                }
+            }
+            bytes
+        })
+    }
+
+    fn render(head: &Head) -> String {
+        let fields: String = head.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        format!("{} {} HTTP/1.x\r\n{fields}\r\n", head.method, head.target)
+    }
+
+    /// The same bytes with blanks around field values and the minor version made uniform.
+    fn normalise(bytes: &[u8]) -> String {
+        let text = std::str::from_utf8(bytes).unwrap();
+        let mut lines = text.strip_suffix("\r\n\r\n").unwrap().split("\r\n");
+        let first = lines.next().unwrap();
+        let mut normal = first[..first.len() - 1].to_owned() + "x\r\n";
+        for line in lines {
+            let (name, value) = line.split_once(':').unwrap();
+            normal += &format!("{name}: {}\r\n", value.trim_matches(' '));
+        }
+        normal + "\r\n"
+    }
+
+    proptest! {
+        #[test]
+        fn accepts_only_what_re_serialises_to_the_same_request(bytes in nearly()) {
+            if let Ok(Some(end)) = find_end(&bytes, 0) && let Ok(head) = parse(&bytes[..end]) {
+                prop_assert_eq!(render(&head), normalise(&bytes[..end]));
+                let passed_on = head.rewrite(5, [127, 0, 0, 1].into());
+                prop_assert_eq!(find_end(&passed_on, 0), Ok(Some(passed_on.len())));
+                let again = parse(&passed_on).unwrap();
+                prop_assert_eq!((&again.method, &again.target), (&head.method, &head.target));
+                prop_assert_eq!(again.framing, Framing::Length(5));
+            }
+        }
+
+        #[test]
+        fn the_end_is_found_however_the_bytes_arrive(bytes in nearly(), cut in any::<prop::sample::Index>()) {
+            let cut = cut.index(bytes.len() + 1);
+            let pieces = match find_end(&bytes[..cut], 0) {
+                Ok(None) => find_end(&bytes, cut),
+                found => found,
+            };
+            let whole = find_end(&bytes, 0);
+            prop_assert_eq!(pieces.map_err(|reply| reply.status), whole.map_err(|reply| reply.status));
+        }
+    }
+}
