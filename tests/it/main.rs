@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests, too")]
 
+mod cli_doctor;
 mod shims_requests;
 mod shims_signals;
 mod shims_wait;
 mod support;
-mod cli_doctor;
