@@ -13,7 +13,7 @@ use super::check::quoted;
 use super::finding::{Finding, Rule, Severity};
 use super::keys::Document;
 use super::layers::{self, dotted, table_to_json};
-use super::project::Project;
+use super::project::{self, Project};
 use super::webhook::{self, Trigger};
 use super::{model, preflight};
 use crate::base::files::read_optional;
@@ -241,9 +241,7 @@ impl Checker<'_> {
 
     fn models(&mut self, raw: &Table, table: &Table) -> Vec<ModelConfig> {
         if let Some(Value::Table(own)) = raw.get("model") {
-            for (severity, key, message) in model::check(own, "model") {
-                self.findings.push(Finding::at(severity, &self.file, &key, message));
-            }
+            self.findings.extend(model::findings(own, "model", &|_| self.file.clone()));
         }
         let named = table.get("models").and_then(Value::as_array).filter(|names| !names.is_empty());
         let (models, file) = match (named, table.get("model")) {
@@ -266,7 +264,7 @@ impl Checker<'_> {
                            store the key with `al creds add`";
             self.findings.push(Finding::at(Severity::Error, &file, "model.authType", message));
         }
-        models
+        project::baked(models, self.project.registry.as_ref())
     }
 
     /// The models of a list of names; `default` is the project's `[model]` unless another has the name.
@@ -420,6 +418,18 @@ mod tests {
             "limits": {"maxTurns": 2, "maxCost": 2.5},
         });
         assert_eq!(baked, expected);
+    }
+
+    #[test]
+    fn the_users_own_facts_about_models_are_baked() {
+        let config = "[model]\nprovider = 'custom'\nmodel = 'local'\nbaseUrl = 'http://10.0.0.5/v1'\n";
+        let files = [("config.toml", config), ("agents/dev/agent-config.toml", "schedule = '@daily'")];
+        let registry = ("home/models.txt", "[custom]\nlocal R 4096 512 0 0 0 0\n");
+        let found = loaded(&[files[0], files[1], registry]);
+        assert_eq!(found.agent("dev").unwrap().models[0].context_window, Some(4096));
+        let found = loaded(&[files[0], files[1], ("home/models.txt", "[custom]\nlocal\n")]);
+        let problem = found.findings.iter().find(|finding| finding.is_error()).unwrap().to_string();
+        assert!(problem.contains("models.txt: line 2"), "{problem}");
     }
 
     #[test]
