@@ -13,7 +13,7 @@ use super::check::quoted;
 use super::finding::{Finding, Rule, Severity};
 use super::keys::Document;
 use super::layers::{self, dotted, table_to_json};
-use super::project::Project;
+use super::project::{self, Project};
 use super::webhook::{self, Trigger};
 use super::{model, preflight};
 use crate::base::files::read_optional;
@@ -241,9 +241,7 @@ impl Checker<'_> {
 
     fn models(&mut self, raw: &Table, table: &Table) -> Vec<ModelConfig> {
         if let Some(Value::Table(own)) = raw.get("model") {
-            for (severity, key, message) in model::check(own, "model") {
-                self.findings.push(Finding::at(severity, &self.file, &key, message));
-            }
+            self.findings.extend(model::findings(own, "model", &|_| self.file.clone()));
         }
         let named = table.get("models").and_then(Value::as_array).filter(|names| !names.is_empty());
         let (models, file) = match (named, table.get("model")) {
@@ -266,7 +264,7 @@ impl Checker<'_> {
                            store the key with `al creds add`";
             self.findings.push(Finding::at(Severity::Error, &file, "model.authType", message));
         }
-        models
+        project::baked(models, self.project.registry.as_ref())
     }
 
     /// The models of a list of names; `default` is the project's `[model]` unless another has the name.
@@ -378,4 +376,77 @@ fn with_inherited(mut file: Map<String, Json>, project: &Project) -> Map<String,
         file.insert("harness".to_owned(), Json::Object(table_to_json(harness)));
     }
     file
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use crate::config::{Home, Loaded, Selection, load};
+
+    fn loaded(files: &[(&str, &str)]) -> Loaded {
+        let dir = tempfile::tempdir().unwrap();
+        for (path, content) in files {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+        load(dir.path(), &Home::at(dir.path().join("home")), &Selection::default()).unwrap()
+    }
+
+    #[test]
+    fn the_baked_configuration_has_what_is_inherited_and_what_nobody_knows() {
+        let config = "[model]\nprovider = 'groq'\nmodel = 'a'\nmaxTokens = 9\n[model.compat]\ncacheControl = true\n\
+                      [[model.fallback]]\nprovider = 'mock'\nmodel = 'b'\n[limits]\nmaxTurns = 1\nmaxCost = 2.5\n";
+        let agent = "name = 'other'\ncredentials = ['github_token:default', 'github_token']\nschedule = '@daily'\n\
+                     since = 2020-01-01\n[params]\nx = [1, 'y']\n[limits]\nmaxTurns = 2\n\
+                     [[preflight]]\nprovider = 'shell'\nparams = { command = 'true' }\n";
+        let loaded = loaded(&[("config.toml", config), ("agents/dev/agent-config.toml", agent)]);
+        assert!(loaded.is_usable("dev"), "{:?}", loaded.findings);
+        let baked = serde_json::to_value(loaded.agent("dev").unwrap().baked()).unwrap();
+        let first = json!({"provider": "groq", "model": "a", "authType": "api_key", "maxTokens": 9,
+            "compat": {"cacheControl": true}});
+        let expected = json!({
+            "name": "dev",
+            "credentials": ["github_token"],
+            "model": first,
+            "models": [first, {"provider": "mock", "model": "b", "authType": "api_key"}],
+            "preflight": [{"provider": "shell", "required": true, "params": {"command": "true"}}],
+            "schedule": "@daily",
+            "since": "2020-01-01",
+            "params": {"x": [1, "y"]},
+            "limits": {"maxTurns": 2, "maxCost": 2.5},
+        });
+        assert_eq!(baked, expected);
+    }
+
+    #[test]
+    fn the_users_own_facts_about_models_are_baked() {
+        let config = "[model]\nprovider = 'custom'\nmodel = 'local'\nbaseUrl = 'http://10.0.0.5/v1'\n";
+        let files = [("config.toml", config), ("agents/dev/agent-config.toml", "schedule = '@daily'")];
+        let registry = ("home/models.txt", "[custom]\nlocal R 4096 512 0 0 0 0\n");
+        let found = loaded(&[files[0], files[1], registry]);
+        assert_eq!(found.agent("dev").unwrap().models[0].context_window, Some(4096));
+        let found = loaded(&[files[0], files[1], ("home/models.txt", "[custom]\nlocal\n")]);
+        let problem = found.findings.iter().find(|finding| finding.is_error()).unwrap().to_string();
+        assert!(problem.contains("models.txt: line 2"), "{problem}");
+    }
+
+    #[test]
+    fn one_broken_agent_does_not_hide_the_others() {
+        let loaded = loaded(&[
+            ("config.toml", "[model]\nprovider = 'mock'\nmodel = 'a'\n"),
+            ("agents/a/agent-config.toml", "schedule = ["),
+            ("agents/b/agent-config.toml", "schedule = '@daily'"),
+            ("agents/c/agent-config.toml", "schedule = '@daily'\nmodels = ['default', 'nope']"),
+            ("agents/d/notes.md", "no agent"),
+        ]);
+        assert_eq!(loaded.discovered, ["a", "b", "c"]);
+        assert_eq!(["a", "b", "c"].map(|name| loaded.is_usable(name)), [false, true, false]);
+        let problem = loaded.findings_of("c").find(|finding| finding.is_error()).unwrap().to_string();
+        assert_eq!(
+            problem,
+            "agents/c/agent-config.toml: models[1]: there is no [models.nope] in config.toml; defined: (none) (agent \"c\")"
+        );
+    }
 }

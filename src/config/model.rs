@@ -3,11 +3,12 @@
 
 use serde_json::{Map, Value as Json};
 use shims::credential_types::{self, Group};
+use shims::session::registry;
 use shims::wire::config::ModelConfig;
 use toml::{Table, Value};
 
 use super::check::quoted;
-use super::finding::Severity;
+use super::finding::{Finding, Severity};
 use super::keys::MODEL_PROVIDERS;
 use crate::model::names::CredentialRef;
 
@@ -16,7 +17,24 @@ pub(super) type Remark = (Severity, String, String);
 
 /// Checks what the types of the keys do not say. `table` is as it stands in the file; values of a wrong type are
 /// somebody else's business.
-pub(super) fn check(table: &Table, shown: &str) -> Vec<Remark> {
+pub(super) fn findings(table: &Table, shown: &str, file_of: &dyn Fn(&str) -> String) -> Vec<Finding> {
+    let remarks = check(table, shown).into_iter();
+    let mut findings: Vec<Finding> =
+        remarks.map(|(severity, key, message)| Finding::at(severity, &file_of(&key), &key, message)).collect();
+    let fallback = table.get("fallback").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_table);
+    for one in std::iter::once(table).chain(fallback) {
+        let text = |key: &str| one.get(key).and_then(Value::as_str).unwrap_or_default();
+        if let Some(instead) = registry::replacement(text("provider"), text("model")) {
+            let key = format!("{shown}.model");
+            let file = file_of(&key);
+            let note = format!("{file}: {} is no longer served, consider {instead}", text("model"));
+            findings.push(Finding::whole(Severity::Note, &file, note).about(&key));
+        }
+    }
+    findings
+}
+
+fn check(table: &Table, shown: &str) -> Vec<Remark> {
     let mut remarks = one(table, shown);
     let fallback = table.get("fallback").and_then(Value::as_array).into_iter().flatten();
     for (index, item) in fallback.enumerate() {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value as Json};
+use shims::session::registry::Registry;
 use shims::wire::config::ModelConfig;
 use toml::{Table, Value};
 
@@ -43,6 +44,8 @@ pub struct Project {
     pub merged: Merged,
     /// Sources that agents may name, also those that are not valid.
     pub(super) sources: Sources,
+    /// What is known about models, when this user has additions of their own.
+    pub(super) registry: Option<Registry>,
 }
 
 /// A named environment.
@@ -272,7 +275,9 @@ impl Project {
         let sources = webhook::sources(&table, &raw, &merged, findings);
         let mut settings = settings(&table, &merged, findings);
         settings.webhooks = sources.iter().filter_map(|(name, source)| Some((name.clone(), source.clone()?))).collect();
-        let model_list = table.get("model").and_then(Value::as_table).map(|own| model::list(&table_to_json(own)));
+        let registry = read_registry(home, findings);
+        let own = table.get("model").and_then(Value::as_table);
+        let model_list = own.map(|own| baked(model::list(&table_to_json(own)), registry.as_ref()));
         let environment = environment.map(|(name, file)| {
             let server = table.get("server").and_then(Value::as_table).map(table_to_json);
             let server = server.map(|server| serde_json::from_value(Json::Object(server)).unwrap_or_default());
@@ -290,6 +295,7 @@ impl Project {
             dockerfile,
             merged,
             sources,
+            registry,
         })
     }
 
@@ -308,6 +314,29 @@ impl Project {
     pub(super) fn table(&self, name: &str) -> Option<&Table> {
         self.merged.table.get(name).and_then(Value::as_table)
     }
+}
+
+/// The user's `models.txt` over the compiled-in table.
+fn read_registry(home: &Home, findings: &mut Vec<Finding>) -> Option<Registry> {
+    let path = home.path().join("models.txt");
+    let name = path.display().to_string();
+    let mut registry = Registry::builtin();
+    let read = crate::base::files::read_optional(&path).map_err(|error| format!("{error:#}"));
+    match read.and_then(|text| text.map(|text| registry.merge(&text)).transpose()) {
+        Ok(merged) => merged.map(|()| registry),
+        Err(problem) => {
+            findings.push(Finding::whole(Severity::Error, &name, format!("{name}: {problem}")));
+            None
+        }
+    }
+}
+
+/// Models with what the user's registry knows about them.
+pub(super) fn baked(mut models: Vec<ModelConfig>, registry: Option<&Registry>) -> Vec<ModelConfig> {
+    if let Some(registry) = registry {
+        models.iter_mut().for_each(|model| registry.bake(model));
+    }
+    models
 }
 
 /// The layers before they are merged.
@@ -408,9 +437,7 @@ fn check_models(raw: &Table, origin: &Merged, findings: &mut Vec<Finding>) {
         tables.extend(value.as_table().map(|table| (dotted("models", name), table)));
     }
     for (shown, table) in tables {
-        for (severity, key, message) in model::check(table, &shown) {
-            findings.push(Finding::at(severity, origin.file_of(&key), &key, message));
-        }
+        findings.extend(model::findings(table, &shown, &|key| origin.file_of(key).to_owned()));
     }
 }
 

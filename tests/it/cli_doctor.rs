@@ -327,7 +327,8 @@ fn doctor_lists_what_good_projects_lack_and_passes_when_it_is_there() {
                 say(format!("should list {missing:?}"));
             }
             let summary = format!("{} credential(s) missing: {}", missing.len(), missing.join(", "));
-            if !missing.is_empty() && !(err.contains("Credential error: ") && err.contains(&summary)) {
+            let is_summed_up = err.contains("Credential error: ") && err.contains(&summary);
+            if !missing.is_empty() && !is_summed_up {
                 say("has no summary".to_owned());
             }
             let warnings: Vec<&str> = err.lines().filter(|line| line.starts_with("  [warn] ")).collect();
