@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 /// Configuration of an agent. Member names are those of the TOML file; members that no program in the container uses
@@ -92,7 +92,8 @@ pub struct Price {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PreflightStep {
     pub provider: String,
-    #[serde(default = "yes")]
+    /// Anything but `false` means true.
+    #[serde(default = "yes", deserialize_with = "unless_false")]
     pub required: bool,
     #[serde(default)]
     pub params: Map<String, Value>,
@@ -103,4 +104,8 @@ pub struct PreflightStep {
 
 fn yes() -> bool {
     true
+}
+
+fn unless_false<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(Value::deserialize(deserializer)? != Value::Bool(false))
 }

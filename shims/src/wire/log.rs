@@ -63,19 +63,19 @@ impl LogLine {
             return None;
         }
         let Ok(Value::Object(mut fields)) = serde_json::from_str(line) else { return None };
-        if fields.remove("_log") != Some(Value::Bool(true)) {
+        if fields.shift_remove("_log") != Some(Value::Bool(true)) {
             return None;
         }
-        let level = fields.remove("level");
-        let msg = match fields.remove("msg") {
+        let level = fields.shift_remove("level");
+        let msg = match fields.shift_remove("msg") {
             Some(Value::String(text)) => text,
             Some(other) => other.to_string(),
             None => String::new(),
         };
-        let ts = fields.remove("ts").and_then(|ts| ts.as_f64()).map(|ts| ts as i64);
+        let ts = fields.shift_remove("ts").and_then(|ts| ts.as_f64()).map(|ts| ts as i64);
         let seq = fields.get("seq").and_then(Value::as_u64);
         if seq.is_some() {
-            fields.remove("seq");
+            fields.shift_remove("seq");
         }
         Some(Self {
             level: level.as_ref().and_then(Value::as_str).map_or(Level::Info, Level::from_word),

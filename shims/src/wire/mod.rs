@@ -6,4 +6,5 @@ pub mod log;
 pub mod paths;
 pub mod requests;
 pub mod run_file;
+pub mod secret_variable;
 pub mod usage;
