@@ -2,6 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests, too")]
 
+mod agent_bed;
+mod agent_preflight;
+mod agent_process;
+mod agent_script;
+mod agent_session;
 mod shims_requests;
 mod shims_signals;
 mod shims_wait;

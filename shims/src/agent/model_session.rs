@@ -1,0 +1,111 @@
+//! Holds the model session of a run and turns its outcome into log lines and an exit code (containers.md §10.8,
+//! agent-session.md §6.4).
+
+use std::time::{Instant, SystemTime};
+
+use anyhow::{Result, anyhow, bail};
+use serde_json::Value;
+
+use super::config::Agent;
+use super::ending::stand_still;
+use super::report::Reporter;
+use super::session_log::{SessionLog, UsageSoFar, log_failure};
+use super::setup::Paths;
+use crate::cancel::Cancel;
+use crate::env::Environment;
+use crate::session::prompt::{Audience, SystemPrompt};
+use crate::session::provider::Model;
+use crate::session::{self, End, Input, ModelChoice, Surroundings, ToolGroups, providers};
+use crate::wire::{exit, paths};
+
+/// What a session needs besides the agent.
+pub(super) struct Setting<'a> {
+    pub paths: &'a Paths,
+    pub environment: Environment,
+    /// Never empty.
+    pub models: Vec<ModelChoice>,
+    /// The full user prompt.
+    pub prompt: String,
+    pub deadline: Instant,
+    pub usage: UsageSoFar,
+    /// Both are also the watchdog's.
+    pub cancel: Cancel,
+    pub tool_groups: ToolGroups,
+}
+
+/// How a session ended.
+pub(super) enum Ended {
+    /// In its own way; the signal files decide. Characters that the model wrote.
+    Regularly { output_length: usize },
+    /// With this exit code.
+    With(i32),
+}
+
+/// Holds the session.
+///
+/// # Errors
+/// It cannot begin.
+pub(super) fn hold(agent: &Agent, setting: Setting<'_>, report: &Reporter) -> Result<Ended> {
+    let Setting { paths, environment, models, prompt, deadline, usage, cancel, tool_groups } = setting;
+    let mut log = SessionLog::new(report, usage.clone(), prompt.chars().count());
+    let input = Input {
+        system: system_prompt(agent, paths),
+        prompt,
+        models,
+        tool_dir: paths.tools.clone(),
+        tmp_dir: paths.tmp.clone(),
+        environment,
+        exit_file: Some(paths.signals().join("exit")),
+        deadline: Some(deadline),
+        cancel,
+        tool_groups: tool_groups.clone(),
+        surroundings: Surroundings::Container,
+    };
+    let outcome = session::run(input, &mut |event| log.handle(&event));
+    tool_groups.close();
+    match &outcome.end {
+        // Only the watchdog ends a session from outside, and it ends the process as well.
+        End::Cancelled | End::OutOfTime => stand_still(),
+        End::NotStarted { reason } => bail!("{reason}"),
+        End::Failed { .. } => {}
+        End::Completed | End::Aborted => report.info(
+            "prompt returned",
+            &[
+                ("eventCount", log.event_count().into()),
+                ("resultType", "undefined".into()),
+                ("resultKeys", Value::Array(Vec::new()).into()),
+            ],
+        ),
+    }
+    usage.set(outcome.usage);
+    usage.log(report);
+    Ok(match outcome.end {
+        End::Failed { error, provider, model } => {
+            log_failure(&error, &provider, &model, report);
+            Ended::With(error.kind.exit_code())
+        }
+        End::Aborted => Ended::With(exit::FAILED),
+        _ => Ended::Regularly { output_length: outcome.text.chars().count() },
+    })
+}
+
+/// Looks up a model; nothing is sent.
+///
+/// # Errors
+/// Its configuration cannot be used.
+pub(super) fn look_up(choice: &ModelChoice, environment: &Environment) -> Result<Model> {
+    let provider = providers::connect(choice, environment, &mut |_| {}).map_err(|problem| anyhow!(problem))?;
+    Ok(provider.model().clone())
+}
+
+fn system_prompt(agent: &Agent, paths: &Paths) -> String {
+    SystemPrompt {
+        agent: &agent.config.name,
+        instructions_path: &paths.statics.join(paths::INSTRUCTIONS_NAME).to_string_lossy(),
+        instructions: &agent.instructions,
+        tool_dir: &paths.tools.to_string_lossy(),
+        now: SystemTime::now(),
+        audience: Audience::Unattended,
+    }
+    .render()
+}
