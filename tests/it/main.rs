@@ -7,6 +7,7 @@ mod agent_preflight;
 mod agent_process;
 mod agent_script;
 mod cli_doctor;
+mod agent_session;
 mod shims_requests;
 mod shims_signals;
 mod shims_wait;

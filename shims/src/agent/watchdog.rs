@@ -23,7 +23,7 @@ use crate::wire::exit;
 /// Time that processes have to end after SIGTERM.
 const TERM_GRACE: Duration = Duration::from_secs(2);
 /// Time to write the last lines. A host that does not read must not keep a run alive.
-const REPORT_GRACE: Duration = Duration::from_secs(3);
+const REPORT_GRACE: Duration = Duration::from_secs(2);
 /// Enough for formatting a log line.
 const STACK_BYTES: usize = 128 << 10;
 
@@ -98,7 +98,7 @@ pub(super) fn start(mut termination: Termination, limit: Duration, watched: Watc
 
 impl Watched {
     fn run_out_of_time(self, limit: Duration) {
-        self.end(exit::TIMEOUT, move |run| {
+        self.end(exit::TIMEOUT, REPORT_GRACE, move |run| {
             let fields = [("timeoutSeconds", limit.as_secs().into())];
             run.report.error("container timeout reached, self-terminating", &fields);
             run.kill_everything();
@@ -107,7 +107,7 @@ impl Watched {
 
     fn terminate(self, signal: usize) {
         let name = if signal == SIGINT as usize { "SIGINT" } else { "SIGTERM" };
-        self.end(exit::TERMINATED, move |run| {
+        self.end(exit::TERMINATED, TERM_GRACE + REPORT_GRACE, move |run| {
             run.report.warn("terminated by signal", &[("signal", Field::Text(name))]);
             run.cancel.cancel();
             children::signal_all(Signal::TERM);
@@ -117,13 +117,14 @@ impl Watched {
     }
 
     fn kill_everything(&self) {
+        self.cancel.cancel();
         self.tool_groups.close();
         children::signal_all(Signal::KILL);
     }
 
-    /// Ends the process with this code, whatever state the rest of it is in. Everything that could get stuck happens on
-    /// another thread.
-    fn end(self, code: i32, farewell: impl FnOnce(&Self) + Send + 'static) {
+    /// Ends the process with this code, whatever state the rest of it is in: what could get stuck happens on another
+    /// thread, which gets so much time.
+    fn end(self, code: i32, limit: Duration, farewell: impl FnOnce(&Self) + Send + 'static) {
         let (done, finished) = crossbeam_channel::bounded::<()>(0);
         let report = move || {
             // Dropped at the end, which is what the other side waits for.
@@ -138,7 +139,7 @@ impl Watched {
             }
         };
         if thread::Builder::new().name("farewell".into()).stack_size(STACK_BYTES).spawn(report).is_ok() {
-            let _ = finished.recv_timeout(TERM_GRACE + REPORT_GRACE);
+            let _ = finished.recv_timeout(limit);
         }
         children::signal_all(Signal::KILL);
         std::process::exit(code);

@@ -58,7 +58,8 @@ fn encode_part(part: &str) -> String {
 /// Whether the underscore at `index` can be told from a separator and from the start of an encoded byte.
 fn underscore_is_plain(bytes: &[u8], index: usize) -> bool {
     let at_an_end = index == 0 || index + 1 == bytes.len();
-    let beside_another = || bytes[index - 1] == b'_' || bytes[index + 1] == b'_';
+    // What follows must not begin with an underscore, neither as it is nor because it gets encoded.
+    let beside_another = || bytes[index - 1] == b'_' || !bytes[index + 1].is_ascii_alphanumeric();
     let looks_encoded = || {
         matches!(bytes.get(index + 1..index + 4), Some([b'x', high, low])
             if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())
@@ -118,6 +119,7 @@ mod tests {
         case("t", "_a_", "f", "AL_SECRET_t___x5fa_x5f__f");
         case("t", "a_x2d", "f", "AL_SECRET_t__a_x5fx2d__f");
         case("t", "a_xyz", "f", "AL_SECRET_t__a_xyz__f");
+        case("t", "a_-b", "f", "AL_SECRET_t__a_x5f_x2db__f");
         case("t", "ü", "f", "AL_SECRET_t___xc3_xbc__f");
     }
 

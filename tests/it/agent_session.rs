@@ -1,0 +1,242 @@
+//! `al-agent` holding a model session, played by the mock provider.
+
+use std::process::Command;
+use std::time::Instant;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::agent_bed::{Bed, Ran, is_running, signal, wait_until};
+
+/// An agent whose model plays this script; its prompt is `<a>\n</a>` and a dynamic part.
+fn with_mock(script: &str) -> Bed {
+    let bed = Bed::new(&json!({"name": "dev", "credentials": [], "model": {"provider": "mock", "model": "default"}}));
+    bed.write("static/mock.toml", &format!("version = 1\n{script}"));
+    bed.write("static/prompt-static.txt", "<a>\n</a>");
+    bed.variable("PROMPT", "You are running on a schedule.")
+}
+
+#[test]
+fn a_session_leaves_the_documented_lines() {
+    let bed = with_mock("");
+    std::fs::remove_file(bed.path("static/mock.toml")).unwrap();
+    let config = json!({"name": "dev", "credentials": [], "model": {"provider": "mock", "model": "echo"}});
+    bed.write("static/agent-config.json", &config.to_string());
+    let ran = bed.run().expect_code(0);
+    let brief = ran.brief();
+    let from = brief.iter().position(|line| line.contains("creating agent session")).unwrap();
+    let usage = ran.line("token-usage").fields;
+    assert_eq!(brief[from..], [
+        r#"info creating agent session {"model":"echo","provider":"mock","effectiveThinking":"off","contextWindow":200000,"maxTokens":32000}"#.to_owned(),
+        r#"info session created, sending prompt {"promptLength":40}"#.to_owned(),
+        r#"info bash {"cmd":"echo mock agent run"}"#.to_owned(),
+        r#"info assistant {"text":"done"}"#.to_owned(),
+        r#"info prompt returned {"eventCount":16,"resultType":"undefined","resultKeys":[]}"#.to_owned(),
+        format!("info token-usage {}", Value::Object(usage.clone())),
+        r#"info run completed {"outputLength":4}"#.to_owned(),
+    ]);
+    assert_eq!(usage["turnCount"], 2);
+    assert!(usage["totalTokens"].as_u64().is_some_and(|tokens| tokens > 0), "{usage:?}");
+    let partial = ran.log().into_iter().filter(|line| line.msg == "token-usage" && line.fields.contains_key("partial"));
+    assert_eq!(partial.count(), 2);
+}
+
+#[test]
+fn the_model_gets_skeleton_and_dynamic_part_and_its_tools_the_environment() {
+    let bed = with_mock(
+        r##"
+        [[turn]]
+        expect = { prompt_contains = "<a>\n</a>\n\nYou are running on a schedule.", system_contains = "Do it." }
+          [[turn.call]]
+          tool = "bash"
+          args = { command = "pwd; echo $HOME; env | grep -c sk-ant; echo $AL_SIGNAL_DIR" }
+        [[turn]]
+        text = "{{last_result}}"
+        "##,
+    );
+    let ran = bed.run().expect_code(0);
+    let (statics, tmp) = (bed.path("static"), bed.path("tmp"));
+    let text = format!("{}\n{}\n0\n{}/signals", statics.display(), tmp.display(), tmp.display());
+    assert!(ran.line("assistant").fields["text"].as_str().unwrap().starts_with(&text), "{}", ran.stdout);
+}
+
+#[test]
+fn signal_commands_of_the_model_decide_the_end() {
+    let bed = with_mock(
+        r#"
+        [[turn]]
+          [[turn.call]]
+          tool = "bash"
+          args = { command = "printf 'two findings' > $AL_SIGNAL_DIR/return; echo 12 > $AL_SIGNAL_DIR/exit" }
+        [[turn]]
+        text = "never asked for"
+        "#,
+    );
+    let ran = bed.run().expect_code(12);
+    assert!(!ran.stdout.contains("never asked for"), "{}", ran.stdout);
+    let brief = ran.brief();
+    assert_eq!(
+        brief[brief.len() - 3..],
+        [
+            r#"info signal-result {"type":"return","value":"two findings"}"#,
+            r#"error agent terminated with exit signal {"exitCode":12,"reason":"Rate limit exceeded"}"#,
+            r#"info signal-result {"type":"exit","exitCode":12,"reason":"Rate limit exceeded"}"#,
+        ]
+    );
+    assert_eq!(ran.line("token-usage").fields["turnCount"], 1);
+}
+
+#[test]
+fn a_failed_model_call_ends_with_the_code_of_its_kind() {
+    let bed = with_mock("[[turn]]\nerror = { kind = \"auth\", status = 401, message = \"bad key\" }\n");
+    let ran = bed.run().expect_code(10);
+    let error = ran.line("session error").fields;
+    assert_eq!((&error["kind"], &error["status"], &error["provider"]), (&json!("auth"), &json!(401), &json!("mock")));
+    ran.line("token-usage");
+    assert!(!ran.stdout.contains("prompt returned") && !ran.stdout.contains("run completed"), "{}", ran.stdout);
+}
+
+#[test]
+fn repeated_permission_errors_end_with_1() {
+    let call = "[[turn.call]]\ntool = \"bash\"\nargs = { command = \"echo permission denied; exit 1\" }\n";
+    let ran = with_mock(&format!("[[turn]]\n{call}{call}{call}")).run().expect_code(1);
+    ran.line("Aborting: repeated auth/permission failures — check credentials");
+    ran.line("token-usage");
+    assert!(!ran.stdout.contains("run completed"), "{}", ran.stdout);
+}
+
+#[test]
+fn a_wrong_mock_script_is_a_start_up_error() {
+    let ran = with_mock("turns = 3").run().expect_code(1);
+    let error = ran.line("container entry error").fields["error"].as_str().unwrap().to_owned();
+    assert!(error.contains("mock.toml") && error.contains("turns"), "{error}");
+}
+
+#[test]
+fn secrets_in_what_a_tool_prints_stay_out_of_the_log() {
+    let bed = Bed::new(&json!({
+        "name": "dev", "credentials": ["github_token"], "model": {"provider": "mock", "model": "default"},
+    }));
+    bed.write("credentials/github_token/default/token", "ghp_0123456789abcdef");
+    bed.write("static/prompt-static.txt", "p");
+    bed.write(
+        "static/mock.toml",
+        r#"version = 1
+        [[turn]]
+          [[turn.call]]
+          tool = "bash"
+          args = { command = "echo $GITHUB_TOKEN; echo $GITHUB_TOKEN | base64; exit 1" }
+        [[turn]]
+        expect = { last_result_contains = "ghp_0123456789abcdef" }
+        text = "{{last_result}}"
+        "#,
+    );
+    let ran = bed.run().expect_code(0);
+    assert!(!ran.stdout.contains("ghp_0123456789abcdef") && !ran.stdout.contains("Z2hwXzAxMjM"), "{}", ran.stdout);
+    assert!(ran.line("assistant").fields["text"].as_str().unwrap().starts_with("***"), "{}", ran.stdout);
+}
+
+/// A model whose second turn runs a command that goes on for ever and ignores SIGTERM if told so.
+fn with_long_tool(trap: &str) -> Bed {
+    with_mock(&format!(
+        r#"
+        [[turn]]
+        usage = {{ input = 100, output = 10 }}
+          [[turn.call]]
+          tool = "bash"
+          args = {{ command = "true" }}
+        [[turn]]
+        usage = {{ input = 200, output = 20 }}
+          [[turn.call]]
+          tool = "bash"
+          args = {{ command = "trap {trap} TERM; echo $$ > $HOME/pid; while :; do sleep 0.1; done" }}
+        "#
+    ))
+}
+
+#[track_caller]
+fn expect_usage_of_two_turns(ran: &Ran) {
+    let usage = ran.line("token-usage").fields;
+    let seen = ["inputTokens", "outputTokens", "totalTokens", "turnCount"].map(|name| usage[name].as_u64());
+    assert_eq!(seen, [Some(300), Some(30), Some(330), Some(2)]);
+    assert_eq!(ran.log().last().unwrap().msg, "token-usage");
+}
+
+#[test]
+fn the_time_limit_kills_the_tool_and_reports_the_usage() {
+    let bed = with_long_tool("''");
+    bed.write("static/timeout", "2");
+    let ran = bed.run().expect_code(124);
+    assert!(ran.took.as_secs() < 5, "{:?}", ran.took);
+    ran.line("container timeout reached, self-terminating");
+    expect_usage_of_two_turns(&ran);
+    wait_until("the tool is gone", || !is_running(&bed.path("tmp/pid")));
+}
+
+#[test]
+fn sigterm_ends_the_tool_and_reports_the_usage() {
+    #[track_caller]
+    fn case(trap: &str, cleaned: &str) {
+        let bed = with_long_tool(trap);
+        let child = bed.command().spawn().unwrap();
+        wait_until("the tool runs", || !bed.read("tmp/pid").is_empty());
+        let started = Instant::now();
+        signal(&child, Signal::TERM);
+        let ran = Ran::from_output(child.wait_with_output().unwrap(), started).expect_code(143);
+        assert!(ran.took.as_secs() < 5, "{:?}", ran.took);
+        assert_eq!(bed.read("tmp/cleaned"), cleaned);
+        expect_usage_of_two_turns(&ran);
+        wait_until("the tool is gone", || !is_running(&bed.path("tmp/pid")));
+    }
+    case("'echo yes > $HOME/cleaned; exit'", "yes\n");
+    case("''", "");
+}
+
+#[test]
+fn processes_that_tools_leave_behind_end_with_the_run() {
+    let bed = with_mock(
+        r#"
+        [[turn]]
+          [[turn.call]]
+          tool = "bash"
+          args = { command = "sleep 60 > /dev/null 2>&1 & echo $! > $HOME/pid" }
+        [[turn]]
+        text = "done"
+        "#,
+    );
+    bed.run().expect_code(0);
+    wait_until("the process is gone", || !is_running(&bed.path("tmp/pid")));
+}
+
+#[test]
+fn tools_can_neither_read_nor_impersonate_the_agent() {
+    let bed = with_mock(
+        r#"
+        [[turn]]
+          [[turn.call]]
+          tool = "bash"
+          args = { command = "cat /proc/$PPID/environ || echo environ-closed; echo forged > /proc/$PPID/fd/1 || echo stdout-closed" }
+        [[turn]]
+        text = "{{last_result}}"
+        "#,
+    );
+    let program = bed.path("al-agent");
+    std::fs::copy(env!("AL_BIN_AL_AGENT"), &program).unwrap();
+    let mut command = Command::new(program);
+    bed.dress(&mut command);
+    if rustix::process::geteuid().is_root() {
+        bed.open_for(1000);
+        std::os::unix::process::CommandExt::uid(&mut command, 1000);
+    }
+    let ran = Ran::of(command).expect_code(0);
+    let text = ran.line("assistant").fields["text"].as_str().unwrap().to_owned();
+    assert!(text.contains("environ-closed") && text.contains("stdout-closed"), "{text}");
+    assert_eq!(ran.plain(), Vec::<&str>::new());
+}
+
+#[test]
+fn a_run_without_any_prompt_does_not_start() {
+    let bed = Bed::new(&json!({"name": "dev", "credentials": [], "model": {"provider": "mock", "model": "noop"}}));
+    let ran = bed.run().expect_code(1);
+    assert!(ran.line("container entry error").fields["error"].as_str().unwrap().contains("PROMPT"));
+}
