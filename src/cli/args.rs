@@ -49,9 +49,6 @@ pub(crate) struct Doctor {
     /// warnings about keys are errors
     #[argh(switch)]
     pub(crate) strict: bool,
-    /// leave out checks of this machine
-    #[argh(switch)]
-    pub(crate) skip_host: bool,
 }
 
 #[cfg(test)]

@@ -85,7 +85,6 @@ pub(crate) static COMMANDS: &[Command] = &[
                 about: "check as for a gateway that is reachable from outside",
             },
             Opt { short: None, long: "strict", value: None, about: "treat warnings about keys as errors" },
-            Opt { short: None, long: "skip-host", value: None, about: "leave out checks of this machine" },
         ],
     },
 ];

@@ -40,9 +40,6 @@ impl Agent {
     /// The credentials that a run of this agent gets, if they are stored: what it lists, then the keys of its models.
     /// Those that only the gateway may have are not among them.
     pub fn run_credentials(&self) -> Vec<(CredentialRef, Demand)> {
-        let is_gateway_only = |reference: &CredentialRef| {
-            credential_types::find(reference.kind()).is_some_and(|k| k.group == Group::Gateway)
-        };
         let listed = self.credentials.iter().map(|reference| (reference.clone(), Demand::Required));
         let mut all: Vec<(CredentialRef, Demand)> = Vec::new();
         for (reference, demand) in listed.chain(self.model_keys()).filter(|(found, _)| !is_gateway_only(found)) {
@@ -69,8 +66,13 @@ impl Agent {
     /// Required references and those of fallback models.
     fn needs(&self, loaded: &Loaded, scope: Scope) -> (Vec<CredentialRef>, Vec<CredentialRef>) {
         let mut required = self.credentials.clone();
-        let sources = &loaded.project.settings.webhooks;
-        required.extend(self.triggers.iter().filter_map(|trigger| sources.get(&trigger.source)?.secret()));
+        match scope {
+            Scope::Project => {
+                let sources = &loaded.project.settings.webhooks;
+                required.extend(self.triggers.iter().filter_map(|trigger| sources.get(&trigger.source)?.secret()));
+            }
+            Scope::Run => required.retain(|reference| !is_gateway_only(reference)),
+        }
         let mut fallback = Vec::new();
         for (index, model) in self.models.iter().enumerate() {
             let Some(key) = model::key_of(model, &self.credentials).filter(|key| !key.optional) else { continue };
@@ -84,10 +86,15 @@ impl Agent {
     }
 }
 
+/// Whether a credential is the gateway's or the operator's, and never an agent's.
+fn is_gateway_only(reference: &CredentialRef) -> bool {
+    credential_types::find(reference.kind()).is_some_and(|kind| kind.group == Group::Gateway)
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Scope {
     Project,
-    /// One run of one agent: a script needs no model.
+    /// One run of one agent: a script needs no model, and without a gateway nobody checks signatures.
     Run,
 }
 

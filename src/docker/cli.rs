@@ -218,7 +218,8 @@ mod tests {
     #[test]
     fn a_daemon_is_down_only_when_it_does_not_answer_a_second_time() {
         let failing = |stderr: &str, version_status: i32| {
-            let script = format!("case $1 in version) echo 1; exit {version_status};; *) echo '{stderr}' >&2; exit 1;; esac");
+            let script =
+                format!("case $1 in version) echo 1; exit {version_status};; *) echo '{stderr}' >&2; exit 1;; esac");
             let dir = tempfile::tempdir().unwrap();
             let program = dir.path().join("docker");
             crate::base::files::create_new(&program, format!("#!/bin/sh\n{script}\n").as_bytes(), 0o755).unwrap();

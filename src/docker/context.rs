@@ -202,14 +202,17 @@ mod tests {
         context.add_static("timeout", b"900".to_vec());
         context.add_static("mock/a.toml", b"m".to_vec());
         context.add_link("z", "static/timeout");
-        assert_eq!(listing(&context), [
-            "644 Dockerfile FROM x",
-            "755 static/",
-            "755 static/mock/",
-            "444 static/mock/a.toml m",
-            "444 static/timeout 900",
-            "777 z -> static/timeout",
-        ]);
+        assert_eq!(
+            listing(&context),
+            [
+                "644 Dockerfile FROM x",
+                "755 static/",
+                "755 static/mock/",
+                "444 static/mock/a.toml m",
+                "444 static/timeout 900",
+                "777 z -> static/timeout",
+            ]
+        );
     }
 
     #[test]

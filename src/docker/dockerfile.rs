@@ -514,36 +514,45 @@ mod tests {
 
     #[test]
     fn packages_need_no_user_lines() {
-        case("FROM al-agent:latest\nRUN apk add jq", expect![[r#"
+        case(
+            "FROM al-agent:latest\nRUN apk add jq",
+            expect![[r#"
             FROM al-agent:1a2b3c4d
             USER root
             RUN apk add jq
             USER node
             COPY static/ /app/static/
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn a_file_with_user_lines_keeps_them() {
-        case("FROM al-agent:0.12.1\nUSER root\nRUN apk add jq\nUSER node\n", expect![[r#"
+        case(
+            "FROM al-agent:0.12.1\nUSER root\nRUN apk add jq\nUSER node\n",
+            expect![[r#"
             FROM al-agent:1a2b3c4d
             USER root
             RUN apk add jq
             USER node
             COPY static/ /app/static/
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
     fn lower_case_flags_and_aliases() {
-        case("# Tools\r\nfrom --platform=linux/amd64 al-agent as tools\r\nrun true\r\n", expect![[r#"
+        case(
+            "# Tools\r\nfrom --platform=linux/amd64 al-agent as tools\r\nrun true\r\n",
+            expect![[r#"
             # Tools
             from --platform=linux/amd64 al-agent:1a2b3c4d as tools
             USER root
             run true
             USER node
             COPY static/ /app/static/
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]
@@ -571,36 +580,45 @@ mod tests {
 
     #[test]
     fn a_standalone_image_stays_and_gets_the_programs() {
-        let found = case("FROM python:3.13\nRUN pip install x\n", expect![[r#"
+        let found = case(
+            "FROM python:3.13\nRUN pip install x\n",
+            expect![[r#"
             FROM python:3.13
             RUN pip install x
             COPY .al-bin/ /app/bin/
             COPY static/ /app/static/
-        "#]]);
+        "#]],
+        );
         assert!(!found.uses_base && found.needs_programs);
     }
 
     #[test]
     fn a_stage_may_have_the_name_of_our_image() {
-        let found = case("FROM debian AS al-agent\nFROM al-agent\n", expect![[r#"
+        let found = case(
+            "FROM debian AS al-agent\nFROM al-agent\n",
+            expect![[r#"
             FROM debian AS al-agent
             FROM al-agent
             COPY .al-bin/ /app/bin/
             COPY static/ /app/static/
-        "#]]);
+        "#]],
+        );
         assert!(!found.uses_base && found.needs_programs);
     }
 
     #[test]
     fn a_last_stage_that_stands_on_ours_by_way_of_another() {
-        let found = case("FROM al-agent AS tools\nUSER root\nRUN true\nFROM Tools\nCOPY a b /c/\n", expect![[r#"
+        let found = case(
+            "FROM al-agent AS tools\nUSER root\nRUN true\nFROM Tools\nCOPY a b /c/\n",
+            expect![[r#"
             FROM al-agent:1a2b3c4d AS tools
             USER root
             RUN true
             FROM Tools
             COPY a b /c/
             COPY static/ /app/static/
-        "#]]);
+        "#]],
+        );
         assert!(found.uses_base && !found.needs_programs && found.needs_user_files);
     }
 
@@ -653,7 +671,9 @@ mod tests {
                 COPY static/ /app/static/
             "#]],
         );
-        case("# escape=`\nFROM al-agent\nRUN dir `\n && echo c:\\\n", expect![[r#"
+        case(
+            "# escape=`\nFROM al-agent\nRUN dir `\n && echo c:\\\n",
+            expect![[r#"
             # escape=`
             FROM al-agent:1a2b3c4d
             USER root
@@ -661,7 +681,8 @@ mod tests {
              && echo c:\
             USER node
             COPY static/ /app/static/
-        "#]]);
+        "#]],
+        );
         // Below a comment it is one itself.
         let text = "# a comment\n# escape=`\nFROM al-agent\nRUN a \\\n b\n";
         assert!(transform(text, agent(Programs::Current)).is_ok());
@@ -670,7 +691,10 @@ mod tests {
     #[test]
     fn instructions_that_are_there_are_not_repeated() {
         let text = "FROM al-agent\nUSER root\nCOPY --chmod=0444 static/ /app/static/\n#COPY .al-bin/ /app/bin/\n";
-        assert_eq!(transform(text, agent(Programs::Current)).unwrap().text, text.replace("al-agent", "al-agent:1a2b3c4d"));
+        assert_eq!(
+            transform(text, agent(Programs::Current)).unwrap().text,
+            text.replace("al-agent", "al-agent:1a2b3c4d")
+        );
         let text = "FROM python\ncopy [\".al-bin/\", \"/app/bin/\"]\nCOPY static/ /app/static/\n";
         let found = transform(text, agent(Programs::Current)).unwrap();
         assert_eq!(found.text, text);
@@ -679,13 +703,16 @@ mod tests {
 
     #[test]
     fn a_copy_in_an_earlier_stage_does_not_count() {
-        case("FROM al-agent AS a\nCOPY static/ /app/static/\nFROM al-agent\nUSER node\n", expect![[r#"
+        case(
+            "FROM al-agent AS a\nCOPY static/ /app/static/\nFROM al-agent\nUSER node\n",
+            expect![[r#"
             FROM al-agent:1a2b3c4d AS a
             COPY static/ /app/static/
             FROM al-agent:1a2b3c4d
             USER node
             COPY static/ /app/static/
-        "#]]);
+        "#]],
+        );
     }
 
     #[test]

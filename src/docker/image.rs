@@ -377,7 +377,13 @@ impl Progress {
         if let Some(step) = legacy_step(text) {
             return Some(step);
         }
-        let noise = ["---> ", "Sending build context", "Removing intermediate container", "Successfully ", "[Warning] One or more build-args"];
+        let noise = [
+            "---> ",
+            "Sending build context",
+            "Removing intermediate container",
+            "Successfully ",
+            "[Warning] One or more build-args",
+        ];
         if pipe == Pipe::Stdout || noise.iter().any(|start| text.starts_with(start)) {
             return None;
         }

@@ -310,14 +310,17 @@ mod tests {
             spec.otlp_endpoint = Some("http://otel:4318");
             spec.limits = Limits { tmp_bytes: Some(1000), cpus: Some(1.5), pids: 64, ..limits() };
         });
-        has(&text, &[
-            "--label al.once=1",
-            "--add-host gateway:host-gateway",
-            "-e OTEL_TRACE_PARENT=00-a-b-01",
-            "-e OTEL_EXPORTER_OTLP_ENDPOINT=http://otel:4318",
-            "--cpus 1.5",
-            "--pids-limit 64",
-        ]);
+        has(
+            &text,
+            &[
+                "--label al.once=1",
+                "--add-host gateway:host-gateway",
+                "-e OTEL_TRACE_PARENT=00-a-b-01",
+                "-e OTEL_EXPORTER_OTLP_ENDPOINT=http://otel:4318",
+                "--cpus 1.5",
+                "--pids-limit 64",
+            ],
+        );
         assert!(text.contains("size=1000,"), "{text}");
     }
 
@@ -339,10 +342,10 @@ mod tests {
     #[test]
     fn selinux_labels_the_mounts() {
         let text = render(&Facts { selinux: true, ..facts() }, |_| {});
-        has(&text, &[
-            "-v /run/action-llama/x/credentials:/credentials:ro,Z",
-            "-v /run/action-llama/x/run:/run/al:ro,Z",
-        ]);
+        has(
+            &text,
+            &["-v /run/action-llama/x/credentials:/credentials:ro,Z", "-v /run/action-llama/x/run:/run/al:ro,Z"],
+        );
         assert!(!text.contains("--mount"), "{text}");
     }
 

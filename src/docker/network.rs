@@ -182,7 +182,8 @@ mod tests {
 
     #[track_caller]
     fn case(ranges: &str, options: &str, gateway: Option<&str>, subnet: Option<&str>, isolation: Isolation) {
-        let json = format!(r#"{{"Name":"al-net","IPAM":{{"Driver":"default","Config":{ranges}}},"Options":{options}}}"#);
+        let json =
+            format!(r#"{{"Name":"al-net","IPAM":{{"Driver":"default","Config":{ranges}}},"Options":{options}}}"#);
         let network = parse(&json).unwrap();
         assert_eq!(network.gateway.map(|address| address.to_string()).as_deref(), gateway);
         assert_eq!(network.subnet.map(|subnet| subnet.to_string()).as_deref(), subnet);
@@ -215,8 +216,7 @@ mod tests {
 
     #[test]
     fn an_open_network_comes_with_the_way_out() {
-        let network =
-            Network { name: "al-net".into(), gateway: None, subnet: None, isolation: Isolation::Open };
+        let network = Network { name: "al-net".into(), gateway: None, subnet: None, isolation: Isolation::Open };
         assert!(network.warning().unwrap().contains("docker network rm al-net"));
         assert_eq!(Network { isolation: Isolation::Separated, ..network }.warning(), None);
     }

@@ -105,13 +105,13 @@ pub fn probe(docker: &Docker) -> Result<Probe, Unusable> {
         // Before asking: the answer would come from the other machine, after its time.
         check_endpoint("DOCKER_HOST", host)?;
     }
-    let output = docker
-        .cmd(["info", "--format", "{{json .}}"])
-        .run_any_status(Limit::Within(PROBE_LIMIT))
-        .map_err(|error| match error.reason {
-            Reason::NotFound | Reason::Start(_) => no_program(&error.to_string()),
-            Reason::TimedOut(_) => not_running(&error.to_string()),
-            Reason::Status(_) | Reason::Cancelled => Unusable::Unsuitable(error.to_string()),
+    let output =
+        docker.cmd(["info", "--format", "{{json .}}"]).run_any_status(Limit::Within(PROBE_LIMIT)).map_err(|error| {
+            match error.reason {
+                Reason::NotFound | Reason::Start(_) => no_program(&error.to_string()),
+                Reason::TimedOut(_) => not_running(&error.to_string()),
+                Reason::Status(_) | Reason::Cancelled => Unusable::Unsuitable(error.to_string()),
+            }
         })?;
     let info = parse_info(&output, &socket_of(host.as_deref()))?;
     let context = info.client_info.as_ref().map_or("", |client| client.context.as_str());
@@ -203,17 +203,14 @@ fn evaluate(info: &Info, architecture: &str) -> Result<Probe, Unusable> {
     let options = info.security_options.as_deref().unwrap_or_default();
     let has = |name: &str| options.iter().any(|option| option.split(',').any(|part| part == name));
     let rootless = has("name=rootless");
-    let enforces = Enforces {
-        memory: info.memory_limit,
-        swap: info.swap_limit,
-        pids: info.pids_limit,
-        cpus: info.cpu_cfs_quota,
-    };
+    let enforces =
+        Enforces { memory: info.memory_limit, swap: info.swap_limit, pids: info.pids_limit, cpus: info.cpu_cfs_quota };
     let mut warnings = Vec::new();
     if !has("name=seccomp") {
         warnings.push("Docker does not filter system calls of containers: seccomp is not available".to_owned());
     } else if has("profile=unconfined") {
-        warnings.push("Docker does not filter system calls of containers: its seccomp profile is unconfined".to_owned());
+        warnings
+            .push("Docker does not filter system calls of containers: its seccomp profile is unconfined".to_owned());
     }
     for (enforced, limit) in [
         (enforces.memory, "the memory limit"),

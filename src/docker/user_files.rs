@@ -91,7 +91,8 @@ fn is_never_sent(name: &str, below: &str) -> bool {
 /// Whether an entry is a symbolic link that leads to something in the tree; other entries are no files.
 fn stays_inside(root: &Path, path: &str) -> bool {
     let Ok(target) = fs::read_link(root.join(path)) else { return false };
-    let mut depth: Vec<Component<'_>> = Path::new(path).parent().map(|dir| dir.components().collect()).unwrap_or_default();
+    let mut depth: Vec<Component<'_>> =
+        Path::new(path).parent().map(|dir| dir.components().collect()).unwrap_or_default();
     for part in target.components() {
         match part {
             Component::ParentDir if depth.pop().is_none() => return false,
@@ -210,8 +211,19 @@ mod tests {
     fn state_secrets_and_our_own_names_are_never_sent() {
         let dir = tempfile::tempdir().unwrap();
         for path in [
-            "requirements.txt", "src/a.py", "src/static/b", ".env", "src/.env.local", ".al/state.db", ".git/config",
-            "web/node_modules/x/y.js", "run.log", "static/x", ".al-bin/al-agent", "Dockerfile", "src/Dockerfile",
+            "requirements.txt",
+            "src/a.py",
+            "src/static/b",
+            ".env",
+            "src/.env.local",
+            ".al/state.db",
+            ".git/config",
+            "web/node_modules/x/y.js",
+            "run.log",
+            "static/x",
+            ".al-bin/al-agent",
+            "Dockerfile",
+            "src/Dockerfile",
             ".workspace/w",
         ] {
             write(dir.path(), path);

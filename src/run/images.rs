@@ -406,13 +406,16 @@ mod tests {
     fn one_look_is_enough() {
         let layers = layers(None);
         let project = &layers.project;
-        assert_eq!(layers.names([&agent("dev")]), [
-            format!("al-agent:{REVISION}"),
-            format!("al-project-base:{REVISION}"),
-            format!("al-project-base:{project}"),
-            format!("al-dev:{REVISION}"),
-            format!("al-dev:{project}"),
-        ]);
+        assert_eq!(
+            layers.names([&agent("dev")]),
+            [
+                format!("al-agent:{REVISION}"),
+                format!("al-project-base:{REVISION}"),
+                format!("al-project-base:{project}"),
+                format!("al-dev:{REVISION}"),
+                format!("al-dev:{project}"),
+            ]
+        );
     }
 
     #[test]

@@ -34,9 +34,9 @@ use crate::docker::{Docker, Failure, failure};
 use crate::model::event::Trigger;
 use crate::model::names::{AgentName, CredentialRef, ProjectHash};
 use crate::model::outcome::{Class, Outcome, RunResult};
+use crate::store::Store;
 use crate::store::containers::{self, Identity, Origin};
 use crate::store::runs::{self, RetryPolicy};
-use crate::store::Store;
 
 /// How much longer the host waits than the run itself, so that the run's own end is what people see.
 const HOST_GRACE: Duration = Duration::from_secs(15);
@@ -265,7 +265,8 @@ impl Life<'_> {
                     output = self.reattach(deadline)?;
                 }
                 Some(state) if state.started_at.is_none() => {
-                    let reason = if state.error.is_empty() { "the container did not start".to_owned() } else { state.error };
+                    let reason =
+                        if state.error.is_empty() { "the container did not start".to_owned() } else { state.error };
                     bail!("docker start failed: {reason}");
                 }
                 Some(state) => {

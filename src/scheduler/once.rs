@@ -17,7 +17,9 @@ use super::handle::{Event, Handle};
 use crate::base::clock::UnixMs;
 use crate::base::log::{Entry, Level};
 use crate::base::worker;
+use crate::base::{Secret, ids};
 use crate::model::event::Trigger;
+use crate::model::names::AgentName;
 use crate::model::names::InstanceId;
 use crate::model::outcome::{Class, Outcome, RunResult};
 use crate::run::kill::KillSwitch;
@@ -26,8 +28,6 @@ use crate::run::observer::{Report, RunInfo};
 use crate::run::outcome::OPERATOR;
 use crate::store::containers::{self, Identity, Origin};
 use crate::store::items::{self, Item};
-use crate::base::{Secret, ids};
-use crate::model::names::AgentName;
 
 /// The run that the process exists for.
 pub struct Root {

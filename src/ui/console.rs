@@ -28,6 +28,14 @@ pub struct Console {
     _ticker: Option<crossbeam_channel::Sender<()>>,
 }
 
+/// Whether anything is rewritten, where the terminal allows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Liveliness {
+    StatusLine,
+    /// Nothing but lines, one after the other.
+    Lines,
+}
+
 struct State {
     style: Style,
     /// Where build progress is shown live; plain lines on stderr otherwise.
@@ -48,8 +56,9 @@ struct Running {
 
 impl Console {
     /// A console on this process's stdout.
-    pub fn new() -> Self {
-        let style = Style::of(term::Stream::Stdout);
+    pub fn new(liveliness: Liveliness) -> Self {
+        let mut style = Style::of(term::Stream::Stdout);
+        style.live &= liveliness == Liveliness::StatusLine;
         let progress = Style::of(term::Stream::Stderr);
         Self::with(style, progress, Box::new(io::stdout()))
     }
@@ -94,12 +103,6 @@ impl Console {
         }
         lines.push(state.style.paint(code, &summary.line()));
         state.print(&lines);
-    }
-}
-
-impl Default for Console {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

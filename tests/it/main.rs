@@ -6,8 +6,9 @@ mod agent_bed;
 mod agent_preflight;
 mod agent_process;
 mod agent_script;
-mod cli_doctor;
+
 mod agent_session;
+mod cli_doctor;
 mod shims_requests;
 mod shims_signals;
 mod shims_wait;

@@ -15,19 +15,19 @@ use crate::setup::doctor::{Options, Scope, Strictness, Verbosity, check};
 
 /// Checks a project.
 pub(crate) fn run(args: Doctor) -> Result<u8> {
-    // Accepted for scripts: nothing is asked, and no check looks at the machine, with or without them.
-    let _ = (args.headless, args.skip_host);
+    // Nothing is asked yet, with or without --headless.
+    let Doctor { project, env, headless: _, expose, strict } = args;
     let environment = Environment::of_process();
-    let project = absolute_lexically(Path::new(&args.project), &current_dir()?);
+    let project = absolute_lexically(Path::new(&project), &current_dir()?);
     if let Some(problem) = config::agent_directory_problem(&project, "al doctor") {
         bail!(ConfigError(problem));
     }
     let home = Home::of(&environment)?;
-    let loaded = config::load(&project, &home, &Selection::of(args.env.as_deref(), &environment))?;
+    let loaded = config::load(&project, &home, &Selection::of(env.as_deref(), &environment))?;
     let options = Options {
         scope: Scope::Project,
-        strictness: if args.strict { Strictness::Strict } else { Strictness::Normal },
-        exposure: if args.expose { Exposure::Exposed } else { Exposure::Loopback },
+        strictness: if strict { Strictness::Strict } else { Strictness::Normal },
+        exposure: if expose { Exposure::Exposed } else { Exposure::Loopback },
     };
     let report = check(&loaded, &Store::at(home.credentials()), &options)?;
     report.conclude(Verbosity::Full, &mut std::io::stdout().lock(), &mut std::io::stderr().lock())?;

@@ -34,7 +34,7 @@ const EVENTS: usize = 1024;
 
 /// Runs an agent and gives its exit status.
 pub(crate) fn run(args: Run) -> Result<u8> {
-    let view = View::choose(args.json);
+    let view = View::choose(&args);
     let (sender, events) = bounded(EVENTS);
     let interrupt = Interrupt::listen(sender.clone())?;
     let done = carry_out(&args, &view, &interrupt, &Handle::new(sender), &events);
@@ -52,13 +52,7 @@ pub(crate) fn run(args: Run) -> Result<u8> {
     }
 }
 
-fn carry_out(
-    args: &Run,
-    view: &View,
-    interrupt: &Interrupt,
-    handle: &Handle,
-    events: &Receiver<Event>,
-) -> Result<u8> {
+fn carry_out(args: &Run, view: &View, interrupt: &Interrupt, handle: &Handle, events: &Receiver<Event>) -> Result<u8> {
     let environment = Environment::of_process();
     let project = absolute_lexically(Path::new(&args.project), &current_dir()?);
     if let Some(problem) = config::agent_directory_problem(&project, &format!("al run {}", args.agent)) {
@@ -150,7 +144,9 @@ fn summary(agent: &str, trigger: &'static str, finished: &Finished) -> Summary {
 /// The error with what to do about it, where that is known.
 fn explained(error: String, exit_code: Option<i32>) -> String {
     let hint = match exit_code {
-        Some(exit::AUTH) => "the model's provider refused the key: check it with `al doctor`, renew it with `al creds add`",
+        Some(exit::AUTH) => {
+            "the model's provider refused the key: check it with `al doctor`, renew it with `al creds add`"
+        }
         Some(exit::TIMEOUT) => "raise `timeout` in agent-config.toml if the work needs longer",
         _ => return error,
     };

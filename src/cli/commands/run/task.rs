@@ -22,9 +22,8 @@ const LONGEST_WEBHOOK: u64 = 10 * 1024 * 1024;
 /// # Errors
 /// When they contradict each other, or a file cannot be read or is not what it should be.
 pub(super) fn trigger(args: &Run) -> Result<Trigger> {
-    let conflict = |one: &str, other: &str| {
-        Err(UsageError(format!("error: option '{one}' cannot be used with {other}")).into())
-    };
+    let conflict =
+        |one: &str, other: &str| Err(UsageError(format!("error: option '{one}' cannot be used with {other}")).into());
     match (&args.prompt, &args.prompt_file, &args.webhook) {
         (_, Some(_), Some(_)) => conflict("--webhook <file>", "option '--prompt-file <file>'"),
         (Some(_), None, Some(_)) => conflict("--webhook <file>", "a task"),
@@ -86,9 +85,16 @@ mod tests {
 
     #[test]
     fn a_file_that_is_no_context_is_told_what_it_should_be() {
-        for (text, part) in [("[1]", "not a JSON object"), ("{\"event\":\"x\"}", "source"), ("{\"headers\":{},\"body\":{}}", "raw delivery")] {
+        for (text, part) in [
+            ("[1]", "not a JSON object"),
+            ("{\"event\":\"x\"}", "source"),
+            ("{\"headers\":{},\"body\":{}}", "raw delivery"),
+        ] {
             let error = webhook(text, "hook.json").unwrap_err().to_string();
-            assert!(error.starts_with("hook.json: ") && error.contains(part) && error.contains("webhook context"), "{error}");
+            assert!(
+                error.starts_with("hook.json: ") && error.contains(part) && error.contains("webhook context"),
+                "{error}"
+            );
         }
     }
 

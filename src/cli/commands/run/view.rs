@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use crate::cli::args::Run;
 use crate::run::observer::Observer;
-use crate::ui::console::Console;
+use crate::ui::console::{Console, Liveliness};
 use crate::ui::github::Github;
 use crate::ui::json_events::JsonEvents;
 use crate::ui::summary::Summary;
@@ -17,13 +18,14 @@ pub(super) enum View {
 
 impl View {
     /// JSON when asked for, else what the surroundings want.
-    pub(super) fn choose(json: bool) -> Self {
-        if json {
+    pub(super) fn choose(args: &Run) -> Self {
+        if args.json {
             return Self::Json(Arc::default());
         }
+        let liveliness = if args.headless { Liveliness::Lines } else { Liveliness::StatusLine };
         match Github::detect() {
             Some(github) => Self::Github(Arc::new(github)),
-            None => Self::Console(Arc::default()),
+            None => Self::Console(Arc::new(Console::new(liveliness))),
         }
     }
 
