@@ -42,6 +42,7 @@ pub(crate) struct Doctor {
     pub(crate) env: Option<String>,
     /// never ask anything
     #[argh(switch)]
+    #[expect(dead_code, reason = "accepted so that scripts can say it; nothing asks yet")]
     pub(crate) headless: bool,
     /// check as for an exposed gateway
     #[argh(switch)]

@@ -15,8 +15,7 @@ use crate::setup::doctor::{Options, Scope, Strictness, Verbosity, check};
 
 /// Checks a project.
 pub(crate) fn run(args: Doctor) -> Result<u8> {
-    // Nothing is asked yet, with or without --headless.
-    let Doctor { project, env, headless: _, expose, strict } = args;
+    let Doctor { project, env, expose, strict, .. } = args;
     let environment = Environment::of_process();
     let project = absolute_lexically(Path::new(&project), &current_dir()?);
     if let Some(problem) = config::agent_directory_problem(&project, "al doctor") {
