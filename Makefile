@@ -33,7 +33,7 @@ check: ## the fast part of test, without Docker: format, lints, unit and command
 	cargo fmt --all --check
 	AL_REVISION=dev cargo clippy --workspace --all-targets --locked -- -D warnings
 	AL_REVISION=dev cargo test --workspace --locked --lib --quiet
-	AL_REVISION=dev cargo test --locked --test it --quiet -- cli_ tidy
+	AL_REVISION=dev cargo test --locked --test it --quiet -- cli_ tidy agent_docs
 
 test-slow: setup ## load, soak and long crash tests
 	cargo test --workspace --locked -- --ignored
@@ -42,6 +42,7 @@ bench: setup all ## figures, one line each, with a reference measured in the sam
 	@scripts/bench $(AL)
 
 shims: ## the in-container programs alone, into dist/shims
+	AL_REVISION="$${AL_REVISION:-$$(git rev-parse --short=8 HEAD 2>/dev/null || echo dev)}" \
 	RUSTFLAGS="$(STATIC) -C relocation-model=static" cargo build --release --locked -p shims --bins \
 		--target $(TARGET) --target-dir $(TARGET_DIR)/shims
 	@install -D -m 755 -t dist/shims $(TARGET_DIR)/shims/$(TARGET)/release/al-agent $(TARGET_DIR)/shims/$(TARGET)/release/al-shim

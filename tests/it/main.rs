@@ -1,1 +1,3 @@
 //! Black-box tests: the real programs, driven from outside.
+
+mod agent_docs;
