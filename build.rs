@@ -18,9 +18,10 @@ fn main() {
     let docs = agent_docs(&root.join("agent-docs"));
 
     let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
-    for file in [&agent, &shim].into_iter().chain(docs.iter()) {
-        digest.update(file.file_name().expect("is a file").as_encoded_bytes());
-        digest.update(&read(file));
+    let programs = [("al-agent", &agent), ("al-shim", &shim)];
+    for (name, path) in programs.into_iter().chain(docs.iter().map(|(name, path)| (name.as_str(), path))) {
+        digest.update(name.as_bytes());
+        digest.update(&read(path));
     }
     let digest: String = digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
 
@@ -29,8 +30,7 @@ fn main() {
     code += &format!("pub(crate) static AL_AGENT: &[u8] = include_bytes!({agent:?});\n");
     code += &format!("pub(crate) static AL_SHIM: &[u8] = include_bytes!({shim:?});\n");
     code += "pub(crate) static AGENT_DOCS: &[(&str, &[u8])] = &[\n";
-    for path in &docs {
-        let name = path.file_name().and_then(|name| name.to_str()).expect("agent-docs have UTF-8 names");
+    for (name, path) in &docs {
         code += &format!("    ({name:?}, include_bytes!({path:?})),\n");
     }
     code += "];\n";
@@ -60,7 +60,8 @@ fn programs_dir(root: &Path, out: &Path, revision: &str) -> PathBuf {
     }
     // One directory for all profiles of the outer build, next to them: the programs are the same in all of them, and
     // a directory of their own keeps the inner build off the lock that the outer one holds.
-    let target_dir = target_root(out).join("shims");
+    // Programs without a revision have their own, so that a build for testing and one for use do not undo each other.
+    let target_dir = target_root(out).join(if revision == "dev" { "shims-dev" } else { "shims" });
     let target = var("TARGET");
     let mut cargo = Command::new(var("CARGO"));
     for (name, _) in std::env::vars_os() {
@@ -89,12 +90,22 @@ fn target_root(out: &Path) -> &Path {
     out.ancestors().find(|dir| dir.join("CACHEDIR.TAG").exists()).unwrap_or(out)
 }
 
-/// Files of `agent-docs/`, sorted by name.
-fn agent_docs(dir: &Path) -> Vec<PathBuf> {
+/// Files below `agent-docs/` with their names in it (`skills/calls.md`), sorted by name.
+fn agent_docs(dir: &Path) -> Vec<(String, PathBuf)> {
     println!("cargo::rerun-if-changed={}", dir.display());
-    let entries = fs::read_dir(dir).unwrap_or_else(|error| panic!("read {}: {error}", dir.display()));
-    let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("read agent-docs").path()).collect();
-    files.retain(|path| path.is_file());
+    let mut files = Vec::new();
+    let mut pending = vec![dir.to_path_buf()];
+    while let Some(next) = pending.pop() {
+        for entry in fs::read_dir(&next).unwrap_or_else(|error| panic!("read {}: {error}", next.display())) {
+            let path = entry.expect("read agent-docs").path();
+            if path.is_dir() {
+                pending.push(path);
+            } else {
+                let name = path.strip_prefix(dir).expect("is below it").to_str().expect("agent-docs have UTF-8 names");
+                files.push((name.to_owned(), path));
+            }
+        }
+    }
     files.sort();
     files
 }

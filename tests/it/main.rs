@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests, too")]
 
 mod agent_bed;
+mod agent_docs;
 mod agent_preflight;
 mod agent_process;
 mod agent_script;
-
 mod agent_session;
 mod cli_doctor;
 mod shims_requests;
