@@ -144,8 +144,11 @@ pub fn carry_out(host: &Host, order: &Order, kill: &KillSwitch) -> Outcome {
     life.log_end(&outcome);
     life.record(&outcome);
     // Only now: removing the files earlier would take them away inside.
-    drop(staging);
+    if let Some(Err(error)) = staging.as_ref().map(Staging::clear) {
+        life.warn("staged files could not be removed", &format!("{error:#}"));
+    }
     life.remove_container();
+    drop(staging);
     // Whoever wished it dead while it ended by itself got what they wanted.
     kill.answer(Ok(()));
     host.observer.report(&Report::Ended { run: &info, outcome: &outcome });

@@ -122,6 +122,15 @@ impl Staging {
         &self.dir
     }
 
+    /// Removes everything in it. The empty directory stays, as a sign that something of this run may be left, until
+    /// this is dropped.
+    ///
+    /// # Errors
+    /// When something cannot be removed.
+    pub fn clear(&self) -> Result<()> {
+        [self.credentials_dir(), self.run_dir()].iter().try_for_each(|dir| remove(dir))
+    }
+
     fn fill(&self, content: &Content<'_>) -> Result<()> {
         let mut dirs = vec![self.credentials_dir()];
         for (reference, fields) in content.credentials {
@@ -214,6 +223,8 @@ mod tests {
             serde_json::from_slice(&fs::read(staging.run_dir().join("run.json")).unwrap()).unwrap();
         assert_eq!(json["gatewayUrl"], serde_json::Value::Null);
         let dir = staging.dir().to_owned();
+        staging.clear().unwrap();
+        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
         drop(staging);
         assert!(!dir.exists());
     }

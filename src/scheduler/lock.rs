@@ -13,6 +13,8 @@ use crate::base::files::ensure_private_dir;
 
 /// How long a one-shot run waits for another one that is cleaning up.
 const CLEANING_LIMIT: Duration = Duration::from_secs(10);
+/// Differs between starts of the machine.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// A held lock; freed when dropped.
@@ -24,9 +26,19 @@ pub struct ProjectLock {
 /// Whether somebody else of this project was alive when a one-shot run took its lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Company {
-    /// Nobody, and nobody can come before [`ProjectLock::share`]: what dead one-shot runs left may be removed.
-    Alone,
+    /// Nobody, and nobody can come before [`ProjectLock::share`]: what dead one-shot runs left may be removed. `boot`
+    /// says whether the machine was started since the last one.
+    Alone {
+        boot: Boot,
+    },
     Others,
+}
+
+/// Whether the machine has been started anew; private directories in memory are gone then, containers are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Boot {
+    Same,
+    Another,
 }
 
 impl ProjectLock {
@@ -45,9 +57,11 @@ impl ProjectLock {
         let deadline = Instant::now() + CLEANING_LIMIT;
         loop {
             if attempt(lock.file.try_lock(), &lock.path)? {
-                fs::write(&lock.path, json!({"pid": std::process::id(), "cleaning": true}).to_string())
-                    .with_context(|| format!("write {}", lock.path.display()))?;
-                return Ok((lock, Company::Alone));
+                let boot_id = fs::read_to_string(BOOT_ID).unwrap_or_default();
+                let boot = if lock.holder()["boot"] == boot_id.trim() { Boot::Same } else { Boot::Another };
+                let content = json!({"pid": std::process::id(), "cleaning": true, "boot": boot_id.trim()});
+                fs::write(&lock.path, content.to_string()).with_context(|| format!("write {}", lock.path.display()))?;
+                return Ok((lock, Company::Alone { boot }));
             }
             if attempt(lock.file.try_lock_shared(), &lock.path)? {
                 return Ok((lock, Company::Others));
@@ -102,11 +116,14 @@ mod tests {
     fn one_shot_runs_share_and_a_scheduler_excludes_them() {
         let project = tempfile::tempdir().unwrap();
         let (first, company) = ProjectLock::for_one_shot(project.path()).unwrap();
-        assert_eq!(company, Company::Alone);
+        assert_eq!(company, Company::Alone { boot: Boot::Another });
         let first = first.share().unwrap();
         let (second, company) = ProjectLock::for_one_shot(project.path()).unwrap();
         assert_eq!(company, Company::Others);
         drop((first, second));
+        let (third, company) = ProjectLock::for_one_shot(project.path()).unwrap();
+        assert_eq!(company, Company::Alone { boot: Boot::Same });
+        drop(third);
         let path = project.path().join(".al/scheduler.lock");
         fs::write(&path, r#"{"pid":4711,"port":8080}"#).unwrap();
         let scheduler = File::open(&path).unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use crate::run::observer::{Observer, Report};
 use crate::run::prompt::Skeleton;
 use crate::run::staging::Roots;
 use crate::scheduler::handle::{AgentSnapshot, Handle, Snapshot};
-use crate::scheduler::lock::{Company, ProjectLock};
+use crate::scheduler::lock::{Boot, Company, ProjectLock};
 use crate::store::Store;
 use crate::store::runs::RetryPolicy;
 
@@ -61,7 +61,7 @@ pub(super) fn wire(
     let names = maker.layers.names([&root_name]);
     let found = std::thread::scope(|scope| {
         // Beside the other questions, because a start of the client takes its time.
-        let cleaning = (company == Company::Alone).then(|| scope.spawn(|| clean_up(&patient, project)));
+        let cleaning = has_leftovers(company, project).then(|| scope.spawn(|| clean_up(&patient, project)));
         let found = look_around(&patient, &names, AL_NET);
         if let Some(cleaning) = cleaning {
             cleaning.join().unwrap_or_default();
@@ -107,19 +107,32 @@ fn warn(text: &str) {
     let _ = writeln!(std::io::stderr(), "Warning: {text}");
 }
 
+/// Whether a one-shot run that was killed may have left something: its staging directory outlives its container, unless
+/// the machine was started in between.
+fn has_leftovers(company: Company, project: &Project) -> bool {
+    match company {
+        Company::Others => false,
+        Company::Alone { boot: Boot::Another } => true,
+        Company::Alone { boot: Boot::Same } => staging_dirs(project).next().is_some(),
+    }
+}
+
+/// Staging directories of this project.
+fn staging_dirs(project: &Project) -> impl Iterator<Item = PathBuf> {
+    let prefix = format!("{}.", project.hash);
+    let roots: Vec<PathBuf> = Roots::for_project(&project.dir).existing().map(Path::to_owned).collect();
+    let entries = roots.into_iter().filter_map(|root| std::fs::read_dir(root).ok()).flatten().flatten();
+    entries.filter(move |entry| entry.file_name().to_string_lossy().starts_with(&prefix)).map(|entry| entry.path())
+}
+
 /// Removes containers and staging directories of one-shot runs that were killed. Failures are not the new run's problem.
 fn clean_up(docker: &Docker, project: &Project) {
     let found = inspect::list(docker, inspect::Which::OfProject(&project.hash)).unwrap_or_default();
     for container in found.iter().filter(|container| container.once) {
         let _ = inspect::remove(docker, &container.name);
     }
-    let prefix = format!("{}.", project.hash);
-    for root in Roots::for_project(&project.dir).existing() {
-        for entry in std::fs::read_dir(root).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(&prefix) {
-                let _ = crate::run::staging::remove(&entry.path());
-            }
-        }
+    for dir in staging_dirs(project) {
+        let _ = crate::run::staging::remove(&dir);
     }
 }
 
