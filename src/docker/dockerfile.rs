@@ -43,7 +43,7 @@ RUN set -e; miss=""; \
     grep -q '^node:' /etc/group  || echo 'node:x:1000:' >> /etc/group; \
     grep -q '^node:' /etc/passwd || echo 'node:x:1000:1000:agent:/home/node:/bin/sh' >> /etc/passwd; \
     mkdir -p /home/node /app/static; chown 1000:1000 /home/node; \
-    [ -e /workspace ] || ln -s /tmp/workspace /workspace
+    [ -e /workspace ] || [ -L /workspace ] || ln -s /tmp/workspace /workspace
 COPY bin/ /app/bin/
 COPY agent-docs/ /app/agent-docs/
 ARG GIT_SHA=unknown
@@ -433,6 +433,8 @@ impl HereDocument {
 mod tests {
     use super::*;
     use expect_test::{Expect, expect};
+    use std::fs;
+    use std::path::Path;
 
     fn agent(base_programs: Programs) -> Target<'static> {
         Target { file: "agents/dev/Dockerfile", base: "al-agent:1a2b3c4d", base_programs, kind: Kind::Agent }
@@ -469,7 +471,7 @@ mod tests {
                 grep -q '^node:' /etc/group  || echo 'node:x:1000:' >> /etc/group; \
                 grep -q '^node:' /etc/passwd || echo 'node:x:1000:1000:agent:/home/node:/bin/sh' >> /etc/passwd; \
                 mkdir -p /home/node /app/static; chown 1000:1000 /home/node; \
-                [ -e /workspace ] || ln -s /tmp/workspace /workspace
+                [ -e /workspace ] || [ -L /workspace ] || ln -s /tmp/workspace /workspace
             COPY bin/ /app/bin/
             COPY agent-docs/ /app/agent-docs/
             ARG GIT_SHA=unknown
@@ -500,6 +502,17 @@ mod tests {
         customised("RUN apk add jq\n", false);
         customised("FROM al-agent:latest\nRUN apk add jq\n", true);
         customised("RUN apk add \\\n  jq\n", true);
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/projects/dockerfiles");
+        let read = |path: &str| fs::read_to_string(fixtures.join(path)).unwrap();
+        let expected: serde_json::Value = serde_json::from_str(&read("expected.json")).unwrap();
+        for (name, kind) in expected["variants"].as_object().unwrap() {
+            let text = read(&format!("variants/{name}.Dockerfile"));
+            customised(&text, kind == "customised");
+            let ours = if kind == "customised" { !text.contains("FROM debian") } else { continue };
+            let found = transform(&text, agent(Programs::Current)).unwrap();
+            assert!(found.uses_base && found.text.contains("al-agent:1a2b3c4d"), "{name}: {}", found.text);
+            assert_eq!(found.needs_programs, !ours, "{name}");
+        }
     }
 
     #[test]
@@ -542,16 +555,11 @@ mod tests {
 
     #[test]
     fn lower_case_flags_and_aliases() {
-        case(
-            "# Tools\r\nfrom --platform=linux/amd64 al-agent as tools\r\nrun true\r\n",
-            expect![[r#"
-            # Tools
-            from --platform=linux/amd64 al-agent:1a2b3c4d as tools
-            USER root
-            run true
-            USER node
-            COPY static/ /app/static/
-        "#]],
+        let text = "# Tools\r\nfrom --platform=linux/amd64 al-agent as tools\r\nrun true\r\n";
+        assert_eq!(
+            transform(text, agent(Programs::Current)).unwrap().text,
+            "# Tools\r\nfrom --platform=linux/amd64 al-agent:1a2b3c4d as tools\r\nUSER root\nrun true\r\nUSER node\n\
+             COPY static/ /app/static/\n"
         );
     }
 

@@ -214,10 +214,20 @@ pub struct Build<'a> {
 /// # Errors
 /// With the end of the build's output when it fails; also when it does not end in time, is cancelled, or succeeds
 /// without leaving an image in the local store.
-pub fn build(docker: &Docker, builder: Builder, build: Build<'_>, progress: &mut dyn FnMut(&str)) -> Result<Image> {
+pub fn build(docker: &Docker, builder: Builder, build: &Build<'_>, progress: &mut dyn FnMut(&str)) -> Result<Image> {
+    match build_once(docker, builder, build, progress) {
+        // The old builder fails when an image that it took from its cache is removed meanwhile.
+        Err(error) if error.to_string().contains("unknown parent image ID") => {
+            build_once(docker, builder, build, progress)
+        }
+        built => built,
+    }
+}
+
+fn build_once(docker: &Docker, builder: Builder, build: &Build<'_>, progress: &mut dyn FnMut(&str)) -> Result<Image> {
     progress("Building image locally");
     let id_file = IdFile::new();
-    let mut cmd = docker.cmd(build_args(builder, &build, &id_file.0)).input(build.context);
+    let mut cmd = docker.cmd(build_args(builder, build, &id_file.0)).input(build.context.clone());
     if builder == Builder::Legacy {
         cmd = cmd.env("DOCKER_BUILDKIT", "0");
     }
@@ -318,7 +328,7 @@ impl Transcript {
         if let Some(text) = self.progress.line(pipe, &line) {
             report(&text);
         }
-        if !line.trim().is_empty() {
+        if !line.trim().is_empty() && !self.progress.in_notice {
             if self.last.len() == ERROR_LINES {
                 self.last.pop_front();
             }
@@ -485,8 +495,10 @@ mod tests {
         let text = "DEPRECATED: The legacy builder is deprecated.\n            Install the buildx component.\n\
                     \n            https://docs.docker.com/go/buildx/\n\nreal problem\n";
         let mut reported = Vec::new();
-        Transcript::default().push(Pipe::Stderr, text.as_bytes(), &mut |text| reported.push(text.to_owned()));
+        let mut transcript = Transcript::default();
+        transcript.push(Pipe::Stderr, text.as_bytes(), &mut |text| reported.push(text.to_owned()));
         assert_eq!(reported, ["real problem"]);
+        assert_eq!(transcript.end(), "real problem");
     }
 
     #[test]
@@ -579,5 +591,46 @@ mod tests {
         found("r.example:5000/y:2", true);
         found("r.example:5000/y", false);
         found("debian", false);
+    }
+
+    /// Builds with a stand-in for the client; `$dir` is a directory of its own, `$id` the file for the id.
+    fn build_with(script: &str, limit: Duration) -> (Result<Image>, Vec<String>) {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("docker");
+        let text = format!("#!/bin/sh\ndir={}; id=$5; cat >/dev/null\n{script}\n", dir.path().display());
+        crate::base::files::create_new(&program, text.as_bytes(), 0o755).unwrap();
+        let build = Build { tag: "al-dev:1", labels: &[], build_args: &[], context: b"tar".to_vec(), limit };
+        let mut reported = Vec::new();
+        let built =
+            super::build(&Docker::new(program), Builder::Legacy, &build, &mut |text| reported.push(text.into()));
+        (built, reported)
+    }
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    #[track_caller]
+    fn fails(script: &str, limit: Duration, expected: &[&str]) {
+        let text = format!("{:#}", build_with(script, limit).0.unwrap_err());
+        for part in expected {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn builds_that_fail() {
+        fails("echo out; echo why >&2; exit 7", SOON, &["Docker build failed (exit 7):\n", "out", "why"]);
+        fails("exec sleep 60", Duration::from_millis(50), &["Docker build timed out after 0s"]);
+        let lost = "case $1 in image) echo 'Error: No such image: x' >&2; exit 1;; *) echo sha256:1 >$id;; esac";
+        fails(lost, SOON, &["al-dev:1", "docker buildx use default"]);
+    }
+
+    #[test]
+    fn a_build_whose_cache_was_removed_is_repeated() {
+        let script = "case $1 in image) echo '{\"Id\":\"sha256:2\"}'; exit;; esac; echo \"Step 1/1 : FROM x\"
+            [ -e $dir/second ] && echo sha256:2 >$id && exit; touch $dir/second
+            echo 'failed to set parent sha256:1: unknown parent image ID sha256:1' >&2; exit 1";
+        let (built, reported) = build_with(script, SOON);
+        assert_eq!(built.unwrap().id, "sha256:2");
+        assert_eq!(reported.iter().filter(|text| *text == "Step 1/1: FROM x").count(), 2);
     }
 }

@@ -69,7 +69,8 @@ pub enum Origin {
     /// Found current.
     Found,
     /// Built now. `replaced` is the image that had the name before, of use to nobody once its last run has ended: then
-    /// it goes to [`image::remove_if_unnamed`].
+    /// it goes to [`image::remove_if_unnamed`]. While something is built nothing should be removed, and what stands on
+    /// an image goes before it: agents, project base, base.
     Built { replaced: Option<String> },
 }
 
@@ -243,7 +244,7 @@ impl Layers {
             None => self.build(&primary, &aliases, &labels, &context, known.find(&own), progress)?,
         };
         // The project's own tag: what others build under the same name leaves this image a name, and is left one by us.
-        self.alias(&ready.id, &own).map_err(anyhow::Error::msg)?;
+        image::tag(&self.docker, &ready.id, &own).with_context(|| format!("name image {own}"))?;
         Ok(ready)
     }
 
@@ -270,7 +271,7 @@ impl Layers {
             context: context.to_tar()?,
             limit: self.settings.build_limit,
         };
-        let image = image::build(&self.docker, builder, build, progress)?;
+        let image = image::build(&self.docker, builder, &build, progress)?;
         let warnings = aliases.iter().filter_map(|alias| self.alias(&image.id, alias).err()).collect();
         let replaced = before.map(|image| image.id.clone()).filter(|id| *id != image.id);
         Ok(Ready {
