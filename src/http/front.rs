@@ -27,6 +27,8 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Most connections of a face, however many descriptors there are.
 const MOST_CONNECTIONS: usize = 256;
+/// Connections that the kernel keeps until they are accepted.
+const BACKLOG: i32 = 1024;
 /// A write to a client that takes nothing for this long fails.
 const WRITE_TIME: Duration = Duration::from_secs(30);
 /// The same complaint is logged at most this often.
@@ -119,6 +121,9 @@ impl Front {
     /// When the inner server's socket cannot be made or the system refuses threads.
     pub fn start(options: Options, face: Arc<dyn Face>) -> Result<Self> {
         let address = options.listener.local_addr().context("find the address of a listener")?;
+        // Again, for a longer queue than it was bound with: a client whose connection finds it full tries again only
+        // after a second.
+        rustix::net::listen(&options.listener, BACKLOG).with_context(|| format!("listen on {address}"))?;
         let connections = options.limits.connections.unwrap_or_else(|| connection_limit(raise_descriptor_limit()));
         let inner = Inner::new(&options.socket);
         let shared = Arc::new(Shared {

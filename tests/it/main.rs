@@ -9,6 +9,8 @@ mod agent_process;
 mod agent_script;
 mod agent_session;
 mod cli_doctor;
+mod http_container_face;
+mod http_hostile;
 mod run_docker;
 mod run_images;
 mod shims_requests;

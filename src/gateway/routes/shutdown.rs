@@ -6,7 +6,6 @@ use crossbeam_channel::{RecvTimeoutError, bounded};
 use serde_json::json;
 
 use super::no_storage_error;
-use crate::base::clock::UnixMs;
 use crate::base::log::{Entry, Level};
 use crate::base::text::{cut, printable};
 use crate::gateway::Gateway;
@@ -38,7 +37,7 @@ pub(in crate::gateway) fn shutdown(gateway: &Gateway, asked: &Asked<'_>) -> Resu
     if let Some(details) = foreign("details", DETAILS_CHARS) {
         entry = entry.field("details", details);
     }
-    gateway.log.write(&Entry { time: UnixMs::now(), ..entry });
+    gateway.log.write(&entry);
     let committed = reason.clone();
     let (caller, ()) = gateway
         .change(&secret, no_storage_error(), move |tx, caller| containers::revoke(tx, &caller.instance, &committed))?;

@@ -1,4 +1,6 @@
 //! What the tests stand on: programs to run and other ends to talk to.
 
+pub(crate) mod http;
 pub(crate) mod shim;
 pub(crate) mod stub_gateway;
+pub(crate) mod wait;
