@@ -6,6 +6,7 @@ pub mod files;
 pub mod ids;
 pub mod log;
 pub mod process;
+pub mod subnet;
 pub mod term;
 pub mod text;
 pub mod worker;

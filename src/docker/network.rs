@@ -1,13 +1,13 @@
 //! The bridge network that runs share, and its address on this host.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
 use super::cli::{Docker, Failure};
+use crate::base::subnet::Subnet;
 
 /// Name of the network of all projects on a host.
 pub const AL_NET: &str = "al-net";
@@ -30,42 +30,6 @@ pub enum Isolation {
     Separated,
     /// Made by version 0.13.2 or by hand.
     Open,
-}
-
-/// An IPv4 network in CIDR notation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Subnet {
-    address: Ipv4Addr,
-    prefix: u8,
-}
-
-impl Subnet {
-    /// Parses `172.18.0.0/16`.
-    pub fn parse(text: &str) -> Option<Self> {
-        let (address, prefix) = text.split_once('/')?;
-        let prefix = prefix.parse().ok().filter(|prefix| *prefix <= 32)?;
-        Some(Self { address: address.parse().ok()?, prefix })
-    }
-
-    /// Whether an address belongs to it.
-    pub fn contains(&self, address: Ipv4Addr) -> bool {
-        (u32::from(address) ^ u32::from(self.address)) & self.mask() == 0
-    }
-
-    /// The address after the network's own; Docker gives it to the bridge when nobody asked for another.
-    pub fn first_host(&self) -> Ipv4Addr {
-        Ipv4Addr::from((u32::from(self.address) & self.mask()).saturating_add(1))
-    }
-
-    fn mask(&self) -> u32 {
-        u32::MAX.checked_shl(32 - u32::from(self.prefix)).unwrap_or(0)
-    }
-}
-
-impl fmt::Display for Subnet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix)
-    }
 }
 
 impl Network {
@@ -200,18 +164,6 @@ mod tests {
         let both = r#"[{"Subnet":"fd00::/64","Gateway":"fd00::1"},{"Subnet":"10.9.0.0/24"}]"#;
         case(both, separated, Some("10.9.0.1"), Some("10.9.0.0/24"), Isolation::Separated);
         case("null", separated, None, None, Isolation::Separated);
-    }
-
-    #[test]
-    fn subnets() {
-        let subnet = Subnet::parse("172.18.128.0/17").unwrap();
-        assert!(subnet.contains(Ipv4Addr::new(172, 18, 200, 7)));
-        assert!(!subnet.contains(Ipv4Addr::new(172, 18, 100, 7)));
-        assert!(Subnet::parse("0.0.0.0/0").unwrap().contains(Ipv4Addr::new(8, 8, 8, 8)));
-        assert!(!Subnet::parse("10.0.0.1/32").unwrap().contains(Ipv4Addr::new(10, 0, 0, 2)));
-        for bad in ["10.0.0.0", "10.0.0.0/33", "x/8", "fd00::/64"] {
-            assert_eq!(Subnet::parse(bad), None, "{bad}");
-        }
     }
 
     #[test]

@@ -10,9 +10,10 @@ use crate::base::log::{Entry, Level};
 use crate::base::text::{cut, printable};
 use crate::http::{Face, Head, Method, Reply, Req};
 
+use super::Gateway;
 use super::routes::{calls, credentials, health, locks, shutdown, signals};
 use super::routing::{Asked, Handler, LARGE_BODY, Route, SMALL_BODY, find, match_path};
-use super::{Gateway, Subnet};
+use crate::base::subnet::Subnet;
 
 const ROUTES: &[Route] = &[
     get("/health", health::check),

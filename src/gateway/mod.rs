@@ -9,7 +9,6 @@ mod input;
 mod request_log;
 mod routes;
 mod routing;
-mod subnet;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -23,6 +22,7 @@ use crossbeam_channel::RecvTimeoutError;
 
 use crate::base::clock::UnixMs;
 use crate::base::log::{Entry, Level, Log};
+use crate::base::subnet::Subnet;
 use crate::base::{Cancel, Secret, error, worker};
 use crate::http::{Front, Limits, Options, Reply};
 use crate::scheduler::handle::Handle;
@@ -32,7 +32,6 @@ use crate::store::{Store, Tx, calls, locks};
 use call_budget::CallBudget;
 use container_face::ContainerRoutes;
 use request_log::RequestLog;
-pub use subnet::Subnet;
 
 /// How often what is over is cleared away.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);

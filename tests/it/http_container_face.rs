@@ -10,7 +10,8 @@ use action_llama::base::clock::UnixMs;
 use action_llama::base::log::Log;
 use action_llama::base::{Secret, ids};
 
-use action_llama::gateway::{ContainerFace, ContainerListener, Gateway, Subnet};
+use action_llama::base::subnet::Subnet;
+use action_llama::gateway::{ContainerFace, ContainerListener, Gateway};
 use action_llama::model::names::{AgentName, InstanceId};
 use action_llama::model::outcome::{Class, Outcome, RunResult};
 use action_llama::model::wire::requests as wire;

@@ -11,10 +11,11 @@ use anyhow::{Context as _, Result};
 use crate::base::files::ensure_private_dir;
 use crate::base::ids;
 use crate::base::log::Log;
+use crate::base::subnet::Subnet;
 use crate::config::Project;
 use crate::docker::launch::GatewayHost;
 use crate::docker::network::Network;
-use crate::gateway::{ContainerFace, ContainerListener, Gateway, Subnet};
+use crate::gateway::{ContainerFace, ContainerListener, Gateway};
 use crate::run::life::log_dir;
 use crate::scheduler::handle::Handle;
 use crate::store::Store;
@@ -57,7 +58,7 @@ impl EphemeralGateway {
         };
         let bridge = network.gateway.context("network al-net has no IPv4 gateway address")?;
         let bind = settings.container_bind.unwrap_or(IpAddr::V4(bridge));
-        let peers = network.subnet.and_then(|subnet| Subnet::parse(&subnet.to_string())).unwrap_or(Subnet::LOOPBACK);
+        let peers = network.subnet.unwrap_or(Subnet::LOOPBACK);
         let (face, host) = match on_some_port(bind, peers) {
             Ok(face) => (face, configured_host(project, bind)),
             Err(error) if settings.container_bind.is_none() && is_not_of_this_host(&error) => {
