@@ -11,6 +11,7 @@ pub mod dockerfile;
 pub mod image;
 pub mod inspect;
 pub mod launch;
+pub mod memory;
 pub mod network;
 pub mod probe;
 pub mod user_files;
@@ -30,12 +31,25 @@ pub struct Surroundings {
 
 /// Asks the daemon about itself, the named images and the network, all at once: the start of a client takes 20–50 ms,
 /// and three side by side take hardly longer than one.
-pub fn look_around(docker: &Docker, images: &[String], network: &str) -> Surroundings {
+///
+/// Without the question about itself when the daemon is remembered.
+pub fn look_around(docker: &Docker, images: &[String], network: &str, memory: Option<&memory::Memory>) -> Surroundings {
     thread::scope(|scope| {
         let found = scope.spawn(|| image::inspect(docker, images));
         let net = scope.spawn(|| network::inspect(docker, network));
-        let probe = probe::probe(docker);
+        let probe = match memory.and_then(memory::Memory::recall) {
+            Some(probe) => Ok(probe),
+            None => probe::probe(docker).inspect(|probe| {
+                if let Some(memory) = memory {
+                    memory.keep(probe);
+                }
+            }),
+        };
         let panicked = "nothing in an inspection panics";
-        Surroundings { probe, images: found.join().expect(panicked), network: net.join().expect(panicked) }
+        let (images, network) = (found.join().expect(panicked), net.join().expect(panicked));
+        // A daemon that was remembered and is not there any more: the answer to this question says what to do.
+        let is_gone = |error: &anyhow::Error| failure(error) == Failure::DaemonDown;
+        let probe = if images.as_ref().is_err_and(is_gone) { probe::probe(docker) } else { probe };
+        Surroundings { probe, images, network }
     })
 }

@@ -5,7 +5,7 @@
 use std::fmt;
 
 use rustix::process::{Resource, getrlimit};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::cli::{Docker, Failure, PROBE_LIMIT, classify};
 use crate::base::process::{Limit, Output, Reason, error_tail};
@@ -18,7 +18,7 @@ const ARCHITECTURE: &str = env!("AL_TARGET_ARCH");
 const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
 
 /// A usable daemon.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Probe {
     pub facts: Facts,
     /// What does not keep anything from working, a sentence each.
@@ -26,7 +26,7 @@ pub struct Probe {
 }
 
 /// What launching depends on.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
     /// Version of the engine.
     pub version: String,
@@ -42,7 +42,7 @@ pub struct Facts {
 }
 
 /// Limits that a daemon can enforce.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Enforces {
     pub memory: bool,
     pub swap: bool,

@@ -145,7 +145,7 @@ fn all(output: Output) -> (Vec<String>, Vec<String>) {
 fn surroundings_are_seen_at_once() {
     let place = Place::new();
     let images = [BASE.to_owned(), format!("al-it-{}:none", place.id)];
-    let found = look_around(&place.docker, &images, &format!("al-it-{}", place.id));
+    let found = look_around(&place.docker, &images, &format!("al-it-{}", place.id), None);
     let probe = found.probe.unwrap();
     assert!(probe.facts.cpus > 0 && probe.facts.memory_bytes > 1 << 20, "{probe:?}");
     let known = found.images.unwrap();

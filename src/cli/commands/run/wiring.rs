@@ -18,6 +18,7 @@ use crate::config::{self, Loaded, Project};
 use crate::credentials::Store as CredentialStore;
 use crate::docker::image::{self, Entrypoint, Images};
 use crate::docker::launch::{Lifetime, Limits, Program};
+use crate::docker::memory::Memory;
 use crate::docker::network::{self, AL_NET};
 use crate::docker::{Docker, inspect, look_around};
 use crate::model::names::AgentName;
@@ -59,10 +60,13 @@ pub(super) fn wire(
     let maker = Arc::new(ImageMaker::new(project, patient.clone(), observer.clone()));
     let root_name = AgentName::parse(root).map_err(anyhow::Error::msg)?;
     let names = maker.layers.names([&root_name]);
+    let roots = Roots::for_project(&project.dir);
+    let private_dir = roots.usable()?;
+    let memory = Memory::of(&docker, &private_dir);
     let found = std::thread::scope(|scope| {
         // Beside the other questions, because a start of the client takes its time.
         let cleaning = has_leftovers(company, project).then(|| scope.spawn(|| clean_up(&patient, project)));
-        let found = look_around(&patient, &names, AL_NET);
+        let found = look_around(&patient, &names, AL_NET, memory.as_ref());
         if let Some(cleaning) = cleaning {
             cleaning.join().unwrap_or_default();
         }
@@ -82,8 +86,7 @@ pub(super) fn wire(
     maker.prepare(&found.images?, &agents[root].1)?;
     let store = Arc::new(Store::open_in_memory()?);
     handle.publish(snapshot(loaded));
-    let roots = Roots::for_project(&project.dir);
-    let gateway = EphemeralGateway::open(project, &network, &roots.usable()?, &store, handle)?;
+    let gateway = EphemeralGateway::open(project, &network, &private_dir, &store, handle)?;
     let host = Host {
         docker,
         facts: probe.facts,
