@@ -1,8 +1,9 @@
-//! What the daemon was found to be, remembered for as long as the same daemon runs.
+//! What the daemon and the network were found to be, remembered for as long as the same daemon runs.
 //!
-//! Asking it costs a start of the client in every run, and the answer only changes when the daemon is started anew. A
-//! remembered answer is used only when it is certain that the same daemon is meant: the default endpoint of this host,
-//! with an unchanged pid file and socket. Anything else, and anything unreadable, means asking again.
+//! Asking costs starts of the client in every run, and the answers hardly ever change: the daemon's when it is started
+//! anew, the network's when it is made anew. A remembered answer is used only when it is certain that the same daemon is
+//! meant (the default endpoint of this host, with an unchanged pid file and socket) and the same network (its bridge is
+//! there). Anything else, and anything unreadable, means asking again.
 
 use std::fs;
 use std::io;
@@ -12,6 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Docker;
+use super::network::Network;
 use super::probe::Probe;
 use crate::base::files::write_atomic;
 use crate::base::ids::sha256_hex;
@@ -22,17 +24,24 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Variables that lead to another daemon or another client configuration.
 const REDIRECTIONS: [&str; 3] = ["DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG"];
 
-/// The remembered answer of one daemon.
+/// The remembered answers of one daemon.
 pub struct Memory {
     path: PathBuf,
     /// Differs between daemons, and between versions of this program.
     identity: String,
 }
 
+/// What is certain without asking.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Known {
+    pub probe: Option<Probe>,
+    pub network: Option<Network>,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Remembered {
     identity: String,
-    probe: Probe,
+    known: Known,
 }
 
 impl Memory {
@@ -45,15 +54,17 @@ impl Memory {
         Some(Self { path: private_dir.join("docker.json"), identity })
     }
 
-    /// The answer that was remembered, if it is this daemon's.
-    pub fn recall(&self) -> Option<Probe> {
-        let remembered: Remembered = serde_json::from_slice(&fs::read(&self.path).ok()?).ok()?;
-        (remembered.identity == self.identity).then_some(remembered.probe)
+    /// What is still certain; `network` is the name of the one that is wanted.
+    pub fn recall(&self, network: &str) -> Known {
+        let read = || serde_json::from_slice::<Remembered>(&fs::read(&self.path).ok()?).ok();
+        let Some(remembered) = read().filter(|found| found.identity == self.identity) else { return Known::default() };
+        let Known { probe, network: found } = remembered.known;
+        Known { probe, network: found.filter(|found| found.name == network && found.has_bridge()) }
     }
 
-    /// Remembers an answer; that it cannot only means asking again.
-    pub fn keep(&self, probe: &Probe) {
-        let remembered = Remembered { identity: self.identity.clone(), probe: probe.clone() };
+    /// Remembers; that it cannot only means asking again.
+    pub fn keep(&self, known: Known) {
+        let remembered = Remembered { identity: self.identity.clone(), known };
         if let Ok(json) = serde_json::to_vec(&remembered) {
             let _ = write_atomic(&self.path, &json, 0o600);
         }
@@ -99,6 +110,11 @@ mod tests {
         Probe { facts, warnings: vec!["careful".into()] }
     }
 
+    fn no_network() -> Network {
+        let isolation = crate::docker::network::Isolation::Separated;
+        Network { name: "al-net".into(), id: "0".repeat(64), gateway: None, subnet: None, isolation }
+    }
+
     #[test]
     fn only_the_same_daemon_is_recognised() {
         let dir = tempfile::tempdir().unwrap();
@@ -107,14 +123,15 @@ mod tests {
         fs::write(&socket, "").unwrap();
         let memory = |identity| Memory { path: dir.path().join("docker.json"), identity };
         let first = memory(identity(&pid, &socket).unwrap());
-        assert_eq!(first.recall(), None);
-        first.keep(&probe());
-        assert_eq!(first.recall(), Some(probe()));
+        assert_eq!(first.recall("al-net"), Known::default());
+        first.keep(Known { probe: Some(probe()), network: Some(no_network()) });
+        // A network whose bridge is not there is not certain.
+        assert_eq!(first.recall("al-net"), Known { probe: Some(probe()), network: None });
         fs::remove_file(&pid).unwrap();
         fs::write(&pid, "2").unwrap();
-        assert_eq!(memory(identity(&pid, &socket).unwrap()).recall(), None);
+        assert_eq!(memory(identity(&pid, &socket).unwrap()).recall("al-net"), Known::default());
         fs::write(dir.path().join("docker.json"), "{").unwrap();
-        assert_eq!(first.recall(), None);
+        assert_eq!(first.recall("al-net"), Known::default());
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub mod user_files;
 
 use std::thread;
 
+use memory::{Known, Memory};
+
 pub use cli::{Docker, DockerError, Failure, failure};
 
 /// What was found before anything is built or started.
@@ -30,26 +32,32 @@ pub struct Surroundings {
 }
 
 /// Asks the daemon about itself, the named images and the network, all at once: the start of a client takes 20–50 ms,
-/// and three side by side take hardly longer than one.
-///
-/// Without the question about itself when the daemon is remembered.
-pub fn look_around(docker: &Docker, images: &[String], network: &str, memory: Option<&memory::Memory>) -> Surroundings {
-    thread::scope(|scope| {
-        let found = scope.spawn(|| image::inspect(docker, images));
-        let net = scope.spawn(|| network::inspect(docker, network));
-        let probe = match memory.and_then(memory::Memory::recall) {
-            Some(probe) => Ok(probe),
-            None => probe::probe(docker).inspect(|probe| {
-                if let Some(memory) = memory {
-                    memory.keep(probe);
-                }
-            }),
-        };
+/// and three side by side take hardly longer than one. What is remembered for certain is not asked.
+pub fn look_around(docker: &Docker, images: &[String], network: &str, memory: Option<&Memory>) -> Surroundings {
+    let known = memory.map(|memory| memory.recall(network)).unwrap_or_default();
+    let found = thread::scope(|scope| {
+        let net = known.network.is_none().then(|| scope.spawn(|| network::inspect(docker, network)));
+        let probe = known.probe.is_none().then(|| scope.spawn(|| probe::probe(docker)));
+        let images = image::inspect(docker, images);
         let panicked = "nothing in an inspection panics";
-        let (images, network) = (found.join().expect(panicked), net.join().expect(panicked));
-        // A daemon that was remembered and is not there any more: the answer to this question says what to do.
-        let is_gone = |error: &anyhow::Error| failure(error) == Failure::DaemonDown;
-        let probe = if images.as_ref().is_err_and(is_gone) { probe::probe(docker) } else { probe };
+        let network = net.map_or(Ok(known.network.clone()), |net| net.join().expect(panicked));
+        let probe = match (&known.probe, probe) {
+            (_, Some(probe)) => probe.join().expect(panicked),
+            (Some(probe), None) => Ok(probe.clone()),
+            (None, None) => probe::probe(docker),
+        };
         Surroundings { probe, images, network }
-    })
+    });
+    // A daemon that is remembered and gone: the answer to the question about itself says what to do.
+    let is_gone = |error: &anyhow::Error| failure(error) == Failure::DaemonDown;
+    if known.probe.is_some() && found.images.as_ref().is_err_and(is_gone) {
+        return Surroundings { probe: probe::probe(docker), ..found };
+    }
+    if let (Some(memory), Ok(probe), Ok(network)) = (memory, &found.probe, &found.network) {
+        let now = Known { probe: Some(probe.clone()), network: network.clone() };
+        if now != known {
+            memory.keep(now);
+        }
+    }
+    found
 }

@@ -2,21 +2,26 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::cli::{Docker, Failure};
 use crate::base::subnet::Subnet;
 
 /// Name of the network of all projects on a host.
 pub const AL_NET: &str = "al-net";
+/// One directory per network interface of this host.
+const INTERFACES: &str = "/sys/class/net";
 const NO_ICC: &str = "com.docker.network.bridge.enable_icc";
 
 /// A network as the daemon describes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
     pub name: String,
+    /// Differs for every network that is made, also under the same name.
+    pub id: String,
     /// Address of the bridge on this host.
     pub gateway: Option<Ipv4Addr>,
     pub subnet: Option<Subnet>,
@@ -25,7 +30,7 @@ pub struct Network {
 }
 
 /// Whether containers on a network can reach each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Isolation {
     Separated,
     /// Made by version 0.13.2 or by hand.
@@ -33,6 +38,11 @@ pub enum Isolation {
 }
 
 impl Network {
+    /// Whether this very network is certainly there: its bridge is named after its id. `false` proves nothing.
+    pub fn has_bridge(&self) -> bool {
+        self.id.len() >= 12 && Path::new(INTERFACES).join(format!("br-{}", &self.id[..12])).exists()
+    }
+
     /// What people should know about it.
     pub fn warning(&self) -> Option<String> {
         let name = &self.name;
@@ -49,6 +59,8 @@ impl Network {
 #[serde(rename_all = "PascalCase")]
 struct RawNetwork {
     name: String,
+    #[serde(default)]
+    id: String,
     #[serde(rename = "IPAM")]
     ipam: RawIpam,
     options: Option<BTreeMap<String, String>>,
@@ -77,7 +89,7 @@ fn parse(json: &str) -> Result<Network> {
     });
     let icc = raw.options.unwrap_or_default().remove(NO_ICC);
     let isolation = if icc.as_deref() == Some("false") { Isolation::Separated } else { Isolation::Open };
-    Ok(Network { name: raw.name, gateway, subnet: found.map(|(subnet, _)| subnet), isolation })
+    Ok(Network { name: raw.name, id: raw.id, gateway, subnet: found.map(|(subnet, _)| subnet), isolation })
 }
 
 /// Looks at a network; `None` when there is none of that name.
@@ -168,7 +180,13 @@ mod tests {
 
     #[test]
     fn an_open_network_comes_with_the_way_out() {
-        let network = Network { name: "al-net".into(), gateway: None, subnet: None, isolation: Isolation::Open };
+        let network = Network {
+            name: "al-net".into(),
+            id: String::new(),
+            gateway: None,
+            subnet: None,
+            isolation: Isolation::Open,
+        };
         assert!(network.warning().unwrap().contains("docker network rm al-net"));
         assert_eq!(Network { isolation: Isolation::Separated, ..network }.warning(), None);
     }
