@@ -17,3 +17,4 @@ mod shims_requests;
 mod shims_signals;
 mod shims_wait;
 mod support;
+mod tidy;
