@@ -6,9 +6,9 @@ mod agent_bed;
 mod agent_preflight;
 mod agent_process;
 mod agent_script;
-
 mod agent_session;
 mod cli_doctor;
+mod run_results;
 mod shims_requests;
 mod shims_signals;
 mod shims_wait;
