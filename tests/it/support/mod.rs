@@ -1,6 +1,9 @@
 //! What the tests stand on: programs to run and other ends to talk to.
 
+pub(crate) mod al;
+pub(crate) mod docker;
 pub(crate) mod http;
+pub(crate) mod project;
 pub(crate) mod shim;
 pub(crate) mod stub_gateway;
 pub(crate) mod wait;
