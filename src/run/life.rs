@@ -3,6 +3,7 @@
 //! Everything here happens on the run's own thread. A kill wish is honoured in every step: before the container runs it
 //! prevents the start, afterwards the container is killed at once.
 
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use shims::wire::exit;
 use shims::wire::run_file::RunFile;
 
 use super::kill::KillSwitch;
+use super::leftovers::Marker;
 use super::observer::{Observer, Report, RunInfo};
 use super::outcome::{Ending, Observed, Verdict, judge};
 use super::prompt;
@@ -23,7 +25,7 @@ use crate::base::error::one_line;
 use crate::base::log::{Entry, Level, Log};
 use crate::base::process::Pipe;
 use crate::base::text::cut;
-use crate::base::{Cancel, Masker};
+use crate::base::{Cancel, Masker, worker};
 use crate::config::needs::Demand;
 use crate::credentials;
 use crate::docker::attach::{self, Batch, Extent};
@@ -44,6 +46,8 @@ const HOST_GRACE: Duration = Duration::from_secs(15);
 const TERM_GRACE: Duration = Duration::from_secs(5);
 /// A container that has not started by then never will.
 const START_LIMIT: Duration = Duration::from_secs(60);
+/// How often killing is repeated until the container has ended.
+const KILL_AGAIN: Duration = Duration::from_millis(500);
 /// A killed container that has not ended by then is given up.
 const KILL_LIMIT: Duration = Duration::from_secs(60);
 
@@ -60,6 +64,8 @@ pub struct Host {
     pub limits: Limits,
     pub lifetime: Lifetime,
     pub roots: Roots,
+    /// Where runs put their markers down.
+    pub marker_dir: PathBuf,
     pub credentials: credentials::Store,
     pub store: Arc<Store>,
     pub retries: RetryPolicy,
@@ -121,7 +127,7 @@ pub fn carry_out(host: &Host, order: &Order, kill: &KillSwitch) -> Outcome {
         translator: Translator::new(&info.instance, Masker::default()),
         started: Instant::now(),
         host_limit: None,
-        created: false,
+        marker: None,
     };
     let started_at = UnixMs::now();
     host.observer.report(&Report::Started(&info));
@@ -129,7 +135,8 @@ pub fn carry_out(host: &Host, order: &Order, kill: &KillSwitch) -> Outcome {
     life.log(Entry::new(Level::Info, format!("Starting {} container run (triggered by {details})", order.agent.name)));
 
     let mut staging = None;
-    let ending = match life.live(&mut staging) {
+    // A panic in it is one more way to fail: what follows cleans up after every one.
+    let ending = match worker::guarded(AssertUnwindSafe(|| life.live(&mut staging))).flatten() {
         Ok(ending) => ending,
         Err(error) => {
             if kill.reason().is_none() {
@@ -144,11 +151,8 @@ pub fn carry_out(host: &Host, order: &Order, kill: &KillSwitch) -> Outcome {
     life.log_end(&outcome);
     life.record(&outcome);
     // Only now: removing the files earlier would take them away inside.
-    if let Some(Err(error)) = staging.as_ref().map(Staging::clear) {
-        life.warn("staged files could not be removed", &format!("{error:#}"));
-    }
-    life.remove_container();
     drop(staging);
+    life.remove_container();
     // Whoever wished it dead while it ended by itself got what they wanted.
     kill.answer(Ok(()));
     host.observer.report(&Report::Ended { run: &info, outcome: &outcome });
@@ -165,8 +169,8 @@ struct Life<'a> {
     started: Instant,
     /// Set when the host's own limit was reached.
     host_limit: Option<Duration>,
-    /// There may be a container.
-    created: bool,
+    /// Put down before there may be a container.
+    marker: Option<Marker>,
 }
 
 impl Life<'_> {
@@ -237,9 +241,9 @@ impl Life<'_> {
             program: image.program,
             image_id: &image.id,
         };
-        self.created = true;
-        let docker = self.host.docker.cancelled_by(self.kill.token());
-        Ok(launch::create(&docker, &spec, &self.host.facts)?)
+        self.marker = Some(Marker::put(&self.host.marker_dir, &self.order.identity.instance)?);
+        // Not cancelled by a kill wish: the daemon would go on creating what nobody removes then.
+        Ok(launch::create(&self.host.docker, &spec, &self.host.facts)?)
     }
 
     /// Starts the container and follows it to its end.
@@ -265,7 +269,13 @@ impl Life<'_> {
                 Some(state) if state.is_running() => {
                     // The client died, not the container.
                     recovered = true;
-                    output = self.reattach(deadline)?;
+                    match self.reattach(deadline) {
+                        Ok(again) => output = again,
+                        Err(error) => {
+                            self.warn("container could not be followed again", &format!("{error:#}"));
+                            return Ok(Ending::Lost);
+                        }
+                    }
                 }
                 Some(state) if state.started_at.is_none() => {
                     let reason =
@@ -305,6 +315,7 @@ impl Life<'_> {
                     let killed = inspect::kill(&self.host.docker, &self.info.container, Stop::Kill);
                     self.kill.answer(killed.map_err(|error| error.to_string()));
                     stopping.give_up_at = Some(Instant::now() + KILL_LIMIT);
+                    stopping.kill_at = Some(Instant::now() + KILL_AGAIN);
                 }
                 recv(timer) -> _ => {
                     let now = Instant::now();
@@ -326,8 +337,9 @@ impl Life<'_> {
     /// The next step of ending a container that is over its time.
     fn advance(&mut self, stopping: &mut Stopping, deadline: Instant, now: Instant) {
         if stopping.kill_at.is_some_and(|limit| now >= limit) {
-            stopping.kill_at = None;
-            stopping.give_up_at = Some(now + KILL_LIMIT);
+            // Again and again: a container that is just being started does not count as running yet.
+            stopping.kill_at = Some(now + KILL_AGAIN);
+            stopping.give_up_at.get_or_insert(now + KILL_LIMIT);
             self.send(Stop::Kill);
         } else if !stopping.term_sent && stopping.give_up_at.is_none() && now >= deadline {
             stopping.term_sent = true;
@@ -353,7 +365,12 @@ impl Life<'_> {
         loop {
             match inspect::state(&self.host.docker, &self.info.container) {
                 Ok(state) => return state,
-                Err(error) if failure(&error) == Failure::DaemonDown && Instant::now() < deadline => {
+                // A wish to end is not kept waiting for a daemon; the marker of this run stays.
+                Err(error)
+                    if failure(&error) == Failure::DaemonDown
+                        && self.kill.reason().is_none()
+                        && Instant::now() < deadline =>
+                {
                     self.pause(attempt);
                     attempt += 1;
                 }
@@ -367,7 +384,7 @@ impl Life<'_> {
 
     fn reattach(&self, deadline: Instant) -> Result<attach::Output> {
         let mut attempt = 0;
-        while !self.host.docker.daemon_answers() && Instant::now() < deadline {
+        while self.kill.reason().is_none() && Instant::now() < deadline && !self.host.docker.daemon_answers() {
             self.pause(attempt);
             attempt += 1;
         }
@@ -379,10 +396,7 @@ impl Life<'_> {
         let timer = after(inspect::pause_before_retry(attempt));
         select! {
             recv(timer) -> _ => {}
-            recv(self.kill.token().done()) -> _ => {
-                // A cancelled token stays ready; without this the loop around would spin.
-                std::thread::sleep(Duration::from_millis(200));
-            }
+            recv(self.kill.token().done()) -> _ => {}
         }
     }
 
@@ -489,12 +503,16 @@ impl Life<'_> {
         }
     }
 
-    fn remove_container(&self) {
-        if !self.created {
-            return;
-        }
-        if let Err(error) = inspect::remove(&self.host.docker, &self.info.container) {
-            self.warn("container could not be removed", &error.to_string());
+    fn remove_container(&mut self) {
+        let Some(marker) = self.marker.take() else { return };
+        match inspect::remove(&self.host.docker, &self.info.container) {
+            Ok(()) => {
+                if let Err(error) = marker.take_away() {
+                    self.warn("marker could not be removed", &format!("{error:#}"));
+                }
+            }
+            // The marker stays, so the next run of the project tries again.
+            Err(error) => self.warn("container could not be removed", &error.to_string()),
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod images;
 pub mod kill;
+pub mod leftovers;
 pub mod life;
 pub mod observer;
 pub mod outcome;

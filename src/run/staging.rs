@@ -98,7 +98,7 @@ impl Staging {
     /// # Errors
     /// When something cannot be written; nothing is left behind then.
     pub fn create(root: &Path, project: &ProjectHash, instance: &InstanceId, content: &Content<'_>) -> Result<Self> {
-        let dir = root.join(format!("{project}.{instance}"));
+        let dir = root.join(dir_name(project, instance.as_str()));
         DirBuilder::new().mode(0o700).create(&dir).with_context(|| format!("create {}", dir.display()))?;
         let staging = Self { dir };
         // From here on dropping `staging` cleans up.
@@ -120,15 +120,6 @@ impl Staging {
     /// The directory itself.
     pub fn dir(&self) -> &Path {
         &self.dir
-    }
-
-    /// Removes everything in it. The empty directory stays, as a sign that something of this run may be left, until
-    /// this is dropped.
-    ///
-    /// # Errors
-    /// When something cannot be removed.
-    pub fn clear(&self) -> Result<()> {
-        [self.credentials_dir(), self.run_dir()].iter().try_for_each(|dir| remove(dir))
     }
 
     fn fill(&self, content: &Content<'_>) -> Result<()> {
@@ -158,6 +149,11 @@ impl Drop for Staging {
     fn drop(&mut self) {
         let _ = remove(&self.dir);
     }
+}
+
+/// Name of the directory of a run.
+pub fn dir_name(project: &ProjectHash, instance: &str) -> String {
+    format!("{project}.{instance}")
 }
 
 /// Removes a staging directory, whatever the modes inside are.
@@ -223,8 +219,6 @@ mod tests {
             serde_json::from_slice(&fs::read(staging.run_dir().join("run.json")).unwrap()).unwrap();
         assert_eq!(json["gatewayUrl"], serde_json::Value::Null);
         let dir = staging.dir().to_owned();
-        staging.clear().unwrap();
-        assert_eq!(fs::read_dir(&dir).unwrap().count(), 0);
         drop(staging);
         assert!(!dir.exists());
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,21 +14,22 @@ use super::interrupt::Interrupt;
 use crate::base::Cancel;
 use crate::base::error::AgentError;
 use crate::base::log::Log;
-use crate::config::{self, Loaded, Project};
+use crate::config::{self, Loaded, Project, Rule};
 use crate::credentials::Store as CredentialStore;
 use crate::docker::image::{self, Entrypoint, Images};
 use crate::docker::launch::{Lifetime, Limits, Program};
 use crate::docker::memory::Memory;
 use crate::docker::network::{self, AL_NET};
-use crate::docker::{Docker, inspect, look_around};
+use crate::docker::{Docker, look_around};
 use crate::model::names::AgentName;
 use crate::run::images::{AgentImage as ImageContent, Base, Layers, Ready, Settings, UserDockerfile};
+use crate::run::leftovers;
 use crate::run::life::{Agent, AgentImage, Host, log_dir};
 use crate::run::observer::{Observer, Report};
 use crate::run::prompt::Skeleton;
 use crate::run::staging::Roots;
 use crate::scheduler::handle::{AgentSnapshot, Handle, Snapshot};
-use crate::scheduler::lock::{Boot, Company, ProjectLock};
+use crate::scheduler::lock::ProjectLock;
 use crate::store::Store;
 use crate::store::runs::RetryPolicy;
 
@@ -52,7 +53,7 @@ pub(super) fn wire(
     observer: Arc<dyn Observer>,
     handle: &Handle,
     interrupt: &Interrupt,
-    (lock, company): (ProjectLock, Company),
+    lock: ProjectLock,
 ) -> Result<Wired> {
     let project = &loaded.project;
     let docker = Docker::default();
@@ -62,17 +63,18 @@ pub(super) fn wire(
     let names = maker.layers.names([&root_name]);
     let roots = Roots::for_project(&project.dir);
     let private_dir = roots.usable()?;
+    let marker_dir = leftovers::marker_dir(&project.dir);
     let memory = Memory::of(&docker, &private_dir);
     let found = std::thread::scope(|scope| {
         // Beside the other questions, because a start of the client takes its time.
-        let cleaning = has_leftovers(company, project).then(|| scope.spawn(|| clean_up(&patient, project)));
+        let clean_up = || leftovers::remove(&patient, &marker_dir, &project.hash, &roots);
+        let cleaning = leftovers::any(&marker_dir).then(|| scope.spawn(clean_up));
         let found = look_around(&patient, &names, AL_NET, memory.as_ref());
-        if let Some(cleaning) = cleaning {
-            cleaning.join().unwrap_or_default();
+        if let Some(Ok(Err(error))) = cleaning.map(|cleaning| cleaning.join()) {
+            warn(&format!("something of an earlier run is left: {error:#}"));
         }
         found
     });
-    let lock = lock.share()?;
     let probe = found.probe?;
     let limits = limits(project);
     let network = match found.network? {
@@ -85,7 +87,7 @@ pub(super) fn wire(
     let agents = agents(loaded, root, &maker, limits.tmp_size(probe.facts.memory_bytes))?;
     maker.prepare(&found.images?, &agents[root].1)?;
     let store = Arc::new(Store::open_in_memory()?);
-    handle.publish(snapshot(loaded));
+    handle.publish(snapshot(loaded, &agents));
     let gateway = EphemeralGateway::open(project, &network, &private_dir, &store, handle)?;
     let host = Host {
         docker,
@@ -97,6 +99,7 @@ pub(super) fn wire(
         limits,
         lifetime: Lifetime::Once,
         roots,
+        marker_dir,
         credentials,
         store,
         retries: NO_RETRIES,
@@ -110,35 +113,6 @@ fn warn(text: &str) {
     let _ = writeln!(std::io::stderr(), "Warning: {text}");
 }
 
-/// Whether a one-shot run that was killed may have left something: its staging directory outlives its container, unless
-/// the machine was started in between.
-fn has_leftovers(company: Company, project: &Project) -> bool {
-    match company {
-        Company::Others => false,
-        Company::Alone { boot: Boot::Another } => true,
-        Company::Alone { boot: Boot::Same } => staging_dirs(project).next().is_some(),
-    }
-}
-
-/// Staging directories of this project.
-fn staging_dirs(project: &Project) -> impl Iterator<Item = PathBuf> {
-    let prefix = format!("{}.", project.hash);
-    let roots: Vec<PathBuf> = Roots::for_project(&project.dir).existing().map(Path::to_owned).collect();
-    let entries = roots.into_iter().filter_map(|root| std::fs::read_dir(root).ok()).flatten().flatten();
-    entries.filter(move |entry| entry.file_name().to_string_lossy().starts_with(&prefix)).map(|entry| entry.path())
-}
-
-/// Removes containers and staging directories of one-shot runs that were killed. Failures are not the new run's problem.
-fn clean_up(docker: &Docker, project: &Project) {
-    let found = inspect::list(docker, inspect::Which::OfProject(&project.hash)).unwrap_or_default();
-    for container in found.iter().filter(|container| container.once) {
-        let _ = inspect::remove(docker, &container.name);
-    }
-    for dir in staging_dirs(project) {
-        let _ = crate::run::staging::remove(&dir);
-    }
-}
-
 fn limits(project: &Project) -> Limits {
     let local = &project.settings.local;
     Limits {
@@ -149,10 +123,11 @@ fn limits(project: &Project) -> Limits {
     }
 }
 
-fn snapshot(loaded: &Loaded) -> Snapshot {
-    let agents = loaded.agents.iter().map(|agent| {
-        let scale = u32::try_from(agent.scale).unwrap_or(u32::MAX);
-        (agent.name.to_string(), AgentSnapshot { scale, paused: false, timeout_seconds: agent.timeout })
+/// What the gateway is told: only agents that can be run can be called.
+fn snapshot(loaded: &Loaded, agents: &BTreeMap<String, AgentParts>) -> Snapshot {
+    let agents = agents.iter().map(|(name, (agent, _, scale))| {
+        let timeout_seconds = agent.timeout.as_secs();
+        (name.clone(), AgentSnapshot { scale: *scale, paused: false, timeout_seconds })
     });
     Snapshot { agents: agents.collect(), paused: false, max_call_depth: loaded.project.settings.max_call_depth }
 }
@@ -169,7 +144,9 @@ fn agents(
     let mut agents = BTreeMap::new();
     for agent in &loaded.agents {
         let name = agent.name.as_str();
-        if name != root && !(agent.is_enabled() && loaded.is_usable(name)) {
+        // Without a scheduler nobody needs a schedule or a trigger, the called as little as the root.
+        let is_broken = loaded.findings_of(name).any(|finding| finding.is_error() && finding.rule != Rule::NoTrigger);
+        if name != root && is_broken {
             continue;
         }
         let content = Arc::new(image_content(loaded, agent, tmp_bytes)?);
