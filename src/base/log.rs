@@ -11,9 +11,12 @@ pub use shims::wire::log::Level;
 
 use super::Masker;
 use super::clock::UnixMs;
+use super::text::cut;
 
 /// Longest line that is written; a longer one loses the end of its longest text.
 const LONGEST_LINE_BYTES: usize = 256 * 1024;
+/// What is left of a text where nothing long has room.
+const SHORT_TEXT: usize = 200;
 /// Field names of ours that a container's own fields must not overwrite.
 const RESERVED: [&str; 6] = ["time", "pid", "hostname", "name", "instance", "v"];
 
@@ -86,34 +89,34 @@ impl Entry {
     fn to_line(&self, name: &str) -> String {
         let mut object = self.to_object(name);
         let mut line = Value::Object(object.clone()).to_string();
-        while line.len() > LONGEST_LINE_BYTES {
+        if line.len() > LONGEST_LINE_BYTES {
             shorten_longest(&mut object, line.len() - LONGEST_LINE_BYTES);
-            line = Value::Object(object.clone()).to_string();
+            line = Value::Object(object).to_string();
+        }
+        if line.len() > LONGEST_LINE_BYTES {
+            // Not one long text, but many fields or long names: a container may send anything.
+            let bytes = line.len();
+            let bare = Self { fields: Map::new(), msg: cut(&self.msg, SHORT_TEXT).to_owned(), ..self.clone() };
+            let bare = bare.field("bytes", bytes).field("truncated", true);
+            line = Value::Object(bare.to_object(name)).to_string();
         }
         line.push('\n');
         line
     }
 }
 
-/// Cuts the longest text by about `excess` bytes (its JSON form may be longer than itself: the caller repeats), and a
-/// field that is no text is replaced by its size.
+/// Cuts the longest text so that the line gets at least `excess` bytes shorter. In JSON a character takes up to six bytes,
+/// which is allowed for.
 fn shorten_longest(object: &mut Map<String, Value>, excess: usize) {
-    let size = |value: &Value| value.as_str().map_or_else(|| value.to_string().len(), str::len);
+    let size = |value: &Value| value.to_string().len();
     let longest = object.iter().max_by_key(|(_, value)| size(value)).map(|(name, _)| name.clone());
     let Some(value) = longest.and_then(|name| object.get_mut(&name)) else { return };
-    match value {
-        Value::String(text) => {
-            let mut end = text.len().saturating_sub(excess + 64);
-            while !text.is_char_boundary(end) {
-                end -= 1;
-            }
-            text.truncate(end);
-        }
-        other => *other = Value::String(format!("({} bytes)", other.to_string().len())),
-    }
-    if !object.contains_key("truncated") {
-        object.insert("truncated".into(), true.into());
-    }
+    let room = size(value).saturating_sub(excess + SHORT_TEXT) / 6;
+    *value = match value {
+        Value::String(text) => Value::from(cut(text, room)),
+        other => Value::from(format!("({} bytes)", size(other))),
+    };
+    object.insert("truncated".into(), true.into());
 }
 
 /// A log by name, kept in one file per UTC date. Writing never fails the caller: the first error goes to stderr.
@@ -152,7 +155,9 @@ impl Log {
         if let Err(error) = self.append(&mut state, entry.time, &line)
             && !std::mem::replace(&mut state.error_reported, true)
         {
-            eprintln!("Warning: cannot write {}: {error}", self.path(entry.time).display());
+            // Not a macro that panics when stderr is closed.
+            let path = self.path(entry.time);
+            let _ = writeln!(std::io::stderr(), "Warning: cannot write {}: {error}", path.display());
         }
     }
 
@@ -203,6 +208,18 @@ mod tests {
         assert!(line.len() <= LONGEST_LINE_BYTES + 1);
         let value: Value = serde_json::from_str(&line).unwrap();
         assert_eq!(value["truncated"], true);
+        assert!(value["text"].as_str().unwrap().len() > 1000);
+    }
+
+    #[test]
+    fn an_entry_of_long_names_or_many_fields_comes_to_an_end() {
+        let long_name = Entry::new(Level::Info, "m").field(&"k".repeat(300_000), 1);
+        let many = (0..60_000).fold(Entry::new(Level::Info, "m"), |entry, n| entry.field(&n.to_string(), n));
+        for entry in [long_name, many] {
+            let value: Value = serde_json::from_str(&entry.to_line("dev")).unwrap();
+            assert_eq!((&value["msg"], &value["truncated"]), (&Value::from("m"), &Value::from(true)));
+            assert!(value["bytes"].as_u64().unwrap() > LONGEST_LINE_BYTES as u64);
+        }
     }
 
     #[test]

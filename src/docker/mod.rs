@@ -48,9 +48,8 @@ pub fn look_around(docker: &Docker, images: &[String], network: &str, memory: Op
         };
         Surroundings { probe, images, network }
     });
-    // A daemon that is remembered and gone: the answer to the question about itself says what to do.
-    let is_gone = |error: &anyhow::Error| failure(error) == Failure::DaemonDown;
-    if known.probe.is_some() && found.images.as_ref().is_err_and(is_gone) {
+    // What is remembered cannot be true any more: the answer to the question about itself says what to do.
+    if known.probe.is_some() && found.images.is_err() {
         return Surroundings { probe: probe::probe(docker), ..found };
     }
     if let (Some(memory), Ok(probe), Ok(network)) = (memory, &found.probe, &found.network) {

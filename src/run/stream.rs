@@ -12,6 +12,8 @@ use crate::base::text::cut;
 
 /// Longest plain output in one entry, in characters.
 const LONGEST_OUTPUT: usize = 4000;
+/// How far a container's clock may be off, in milliseconds.
+const CLOCK_TOLERANCE_MS: i64 = 60_000;
 /// Longest stderr line in one entry, in characters.
 const LONGEST_STDERR: usize = 500;
 
@@ -32,13 +34,15 @@ pub struct Learned {
 pub struct Translator {
     instance: String,
     masker: Masker,
+    /// Before this the run said nothing.
+    since: UnixMs,
     pub learned: Learned,
 }
 
 impl Translator {
     /// For a run whose secrets the masker knows.
     pub fn new(instance: &str, masker: Masker) -> Self {
-        Self { instance: instance.to_owned(), masker, learned: Learned::default() }
+        Self { instance: instance.to_owned(), masker, since: UnixMs::now(), learned: Learned::default() }
     }
 
     /// A line of stdout; `None` for a blank one.
@@ -49,12 +53,20 @@ impl Translator {
         let entry = match LogLine::parse(line) {
             Some(parsed) => {
                 self.learn(&parsed);
-                let time = parsed.ts.map_or_else(UnixMs::now, UnixMs);
+                let time = self.plausible(parsed.ts);
                 Entry { time, ..Entry::new(parsed.level, parsed.msg) }.with_foreign_fields(parsed.fields)
             }
             None => return self.plain(line),
         };
         Some(self.finish(entry))
+    }
+
+    /// The time that a line claims, if it can be: it decides which day's file the entry goes to.
+    fn plausible(&self, claimed: Option<i64>) -> UnixMs {
+        let now = UnixMs::now();
+        let earliest = UnixMs(self.since.0.saturating_sub(CLOCK_TOLERANCE_MS));
+        let latest = UnixMs(now.0.saturating_add(CLOCK_TOLERANCE_MS));
+        claimed.map(UnixMs).filter(|time| (earliest..=latest).contains(time)).unwrap_or(now)
     }
 
     /// A line that is no protocol line, whatever it looks like; `None` for a blank one.
@@ -180,6 +192,16 @@ mod tests {
         assert_eq!(learned.last_tool_error.as_deref(), Some("$ gh x — not found"));
         assert_eq!(learned.exit_signal, Some((11, "no".to_owned())));
         assert_eq!(learned.last_seq, 5);
+    }
+
+    #[test]
+    fn a_container_cannot_choose_another_day() {
+        let mut translator = translator();
+        let entry = translator.stdout(r#"{"_log":true,"msg":"x","ts":1000}"#).unwrap();
+        assert!(UnixMs::now().since(entry.time) < std::time::Duration::from_secs(60));
+        let now = UnixMs::now().0;
+        let entry = translator.stdout(&format!(r#"{{"_log":true,"msg":"x","ts":{now}}}"#)).unwrap();
+        assert_eq!(entry.time, UnixMs(now));
     }
 
     #[test]

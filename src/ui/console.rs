@@ -121,6 +121,8 @@ impl Observer for Console {
                 state.redraw();
             }
             Report::Entry { agent, entry } => {
+                // Whoever writes an entry has an image.
+                state.build = None;
                 let lines = conversation(entry, agent, state.style);
                 state.print(&lines);
             }

@@ -82,13 +82,16 @@ impl Observer for Github {
             }
             Report::Entry { agent, entry } => {
                 if group.is_none() {
-                    open(&mut group, None, agent);
+                    open(&mut group, entry.instance.as_deref(), entry.instance.as_deref().unwrap_or(agent));
                 }
                 let text: String =
                     conversation(entry, agent, Style::PLAIN).into_iter().map(|line| line + "\n").collect();
                 emit(&text);
             }
-            Report::Status { text, .. } => {
+            Report::Status { instance, text } => {
+                if group.is_none() {
+                    open(&mut group, Some(instance), instance);
+                }
                 let line = format!("{}  status: {}\n", UnixMs::now().local_time(), printable(text).replace('\n', " "));
                 emit(&line);
             }

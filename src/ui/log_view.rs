@@ -33,7 +33,7 @@ pub fn conversation(entry: &Entry, name: &str, style: Style) -> Vec<String> {
         }
         "output" => {
             let text = line.field("text");
-            vec![format!("{}  {}{text}", line.time(), line.instance())]
+            vec![format!("{}  {}{}", line.time(), line.instance(), indented(&text))]
         }
         _ if msg.starts_with("Starting ") => line.run_start(name),
         _ if msg.starts_with("run completed") => {
@@ -53,6 +53,11 @@ pub fn conversation(entry: &Entry, name: &str, style: Style) -> Vec<String> {
         }
         _ => vec![line.with(sgr::DIM, &printable(msg))],
     }
+}
+
+/// Text whose further lines cannot pass for entries of their own.
+fn indented(text: &str) -> String {
+    text.trim_end().replace('\n', &format!("\n{INDENT}"))
 }
 
 struct Line<'a> {
@@ -82,11 +87,11 @@ impl Line<'_> {
     }
 
     fn with(&self, code: &str, text: &str) -> String {
-        format!("{}  {}", self.time(), self.style.paint(code, text))
+        format!("{}  {}", self.time(), self.style.paint(code, &indented(text)))
     }
 
     fn of_instance(&self, code: &str, text: &str) -> String {
-        format!("{}  {}{}", self.time(), self.instance(), self.style.paint(code, text))
+        format!("{}  {}{}", self.time(), self.instance(), self.style.paint(code, &indented(text)))
     }
 
     fn assistant(&self) -> Vec<String> {

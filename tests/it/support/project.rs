@@ -52,7 +52,7 @@ impl Project {
         }
         let local = if settings.contains("[local]") { "" } else { "[local]\n" };
         let model = "[model]\nprovider = \"mock\"\nmodel = \"echo\"\n";
-        project.write("config.toml", &format!("{settings}\n{local}base = \"{BASE}\"\n\n{model}"));
+        project.write("config.toml", format!("{settings}\n{local}base = \"{BASE}\"\n\n{model}"));
         project
     }
 
