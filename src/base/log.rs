@@ -112,10 +112,11 @@ fn shorten_longest(object: &mut Map<String, Value>, excess: usize) {
     let longest = object.iter().max_by_key(|(_, value)| size(value)).map(|(name, _)| name.clone());
     let Some(value) = longest.and_then(|name| object.get_mut(&name)) else { return };
     let room = size(value).saturating_sub(excess + SHORT_TEXT) / 6;
-    *value = match value {
+    let shorter = match &*value {
         Value::String(text) => Value::from(cut(text, room)),
         other => Value::from(format!("({} bytes)", size(other))),
     };
+    *value = shorter;
     object.insert("truncated".into(), true.into());
 }
 

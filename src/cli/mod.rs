@@ -36,7 +36,8 @@ fn dispatch(words: impl Iterator<Item = OsString>) -> Result<u8> {
     let words: Vec<String> = words
         .map(|word| word.into_string().map_err(|word| anyhow!("argument {} is not valid UTF-8", word.display())))
         .collect::<Result<_>>()?;
-    match argv::read(&words).map_err(UsageError)? {
+    let request = argv::read(&words).inspect_err(|error| commands::run::usage_error(&words, error));
+    match request.map_err(UsageError)? {
         argv::Request::Version => print(&format!("{}\n", shims::VERSION)),
         argv::Request::Help(text) => print(&text),
         argv::Request::HelpInstead(text) => {

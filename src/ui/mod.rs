@@ -4,4 +4,5 @@ pub mod console;
 pub mod github;
 pub mod json_events;
 pub mod log_view;
+pub mod queue;
 pub mod summary;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use crossbeam_channel::Sender;
@@ -11,6 +12,11 @@ use signal_hook::iterator::Signals;
 use crate::base::{Cancel, worker};
 use crate::scheduler::handle::Event;
 
+/// Supervisors send several signals at once; within this time they count as one.
+const SAME_WISH: Duration = Duration::from_secs(1);
+/// How long the end may take after a second signal.
+const LAST_GRACE: Duration = Duration::from_secs(2);
+
 /// Signals that end the process.
 pub(super) struct Interrupt {
     /// Used when one has come; ends docker calls.
@@ -19,20 +25,30 @@ pub(super) struct Interrupt {
 }
 
 impl Interrupt {
-    /// Takes the signals over; each is also told to the scheduler.
+    /// Takes the signals over; each is also told to the scheduler. After a second one the process ends soon, whatever
+    /// it waits for.
     ///
     /// # Errors
     /// When the system refuses.
     pub(super) fn listen(events: Sender<Event>) -> Result<Self> {
-        let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("take over signals")?;
+        let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal));
+        let mut signals = Signals::new(wanted).context("take over signals")?;
         let interrupt = Self { token: Cancel::new(), signal: Arc::default() };
         let (token, last) = (interrupt.token.clone(), Arc::clone(&interrupt.signal));
         worker::spawn("signals", move || {
+            let mut first: Option<Instant> = None;
             for signal in signals.forever() {
+                if first.is_some_and(|first| first.elapsed() < SAME_WISH) {
+                    continue;
+                }
                 last.store(signal, Ordering::SeqCst);
                 token.cancel();
-                if events.send(Event::Stop { signal }).is_err() {
-                    return;
+                // Not waiting for room: the scheduler may be the one that is stuck.
+                let _ = events.try_send(Event::Stop { signal });
+                if first.replace(Instant::now()).is_some() {
+                    // Nothing else may decide this: what would return a status is what does not come to an end.
+                    std::thread::sleep(LAST_GRACE);
+                    std::process::exit(128 + signal);
                 }
             }
         })?;
@@ -43,4 +59,12 @@ impl Interrupt {
     pub(super) fn signal(&self) -> Option<i32> {
         Some(self.signal.load(Ordering::SeqCst)).filter(|signal| *signal != 0)
     }
+}
+
+/// Whether whoever started us wants a signal ignored (`nohup`).
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
+    mask & (1 << (signal - 1)) != 0
 }

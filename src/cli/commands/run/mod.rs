@@ -19,6 +19,7 @@ use crate::scheduler::handle::{Event, Handle};
 use crate::scheduler::lock::ProjectLock;
 use crate::scheduler::once::{Finished, Root, run_once};
 use crate::setup::doctor::{self, Options, Scope, Strictness, Verbosity};
+use crate::ui::json_events::JsonEvents;
 use crate::ui::summary::Summary;
 use interrupt::Interrupt;
 use view::View;
@@ -34,10 +35,12 @@ const EVENTS: usize = 1024;
 
 /// Runs an agent and gives its exit status.
 pub(crate) fn run(args: Run) -> Result<u8> {
-    let view = View::choose(&args);
+    let view = View::choose(&args)?;
+    // Read before signals are taken over: until then Ctrl-C ends a wait for standard input by itself.
+    let trigger = task::trigger(&args).inspect_err(|error| view.failed(&failure(&args.agent, format!("{error:#}"))))?;
     let (sender, events) = bounded(EVENTS);
     let interrupt = Interrupt::listen(sender.clone())?;
-    let done = carry_out(&args, &view, &interrupt, &Handle::new(sender), &events);
+    let done = carry_out(&args, trigger, &view, &interrupt, &Handle::new(sender), &events);
     match (done, interrupt.signal()) {
         (Ok(status), _) => Ok(status),
         // What failed, failed because of the signal.
@@ -52,7 +55,23 @@ pub(crate) fn run(args: Run) -> Result<u8> {
     }
 }
 
-fn carry_out(args: &Run, view: &View, interrupt: &Interrupt, handle: &Handle, events: &Receiver<Event>) -> Result<u8> {
+/// Prints the result line that `al run --json` ends with in every case, also when its arguments cannot be read.
+pub(crate) fn usage_error(words: &[String], error: &str) {
+    let is_run = words.first().is_some_and(|word| word == "run");
+    if is_run && words.iter().any(|word| word == "--json") {
+        let agent = words.iter().skip(1).find(|word| !word.starts_with('-')).cloned().unwrap_or_default();
+        JsonEvents::default().finish(&failure(&agent, error.to_owned()));
+    }
+}
+
+fn carry_out(
+    args: &Run,
+    trigger: Trigger,
+    view: &View,
+    interrupt: &Interrupt,
+    handle: &Handle,
+    events: &Receiver<Event>,
+) -> Result<u8> {
     let environment = Environment::of_process();
     let project = absolute_lexically(Path::new(&args.project), &current_dir()?);
     if let Some(problem) = config::agent_directory_problem(&project, &format!("al run {}", args.agent)) {
@@ -61,7 +80,6 @@ fn carry_out(args: &Run, view: &View, interrupt: &Interrupt, handle: &Handle, ev
     let home = Home::of(&environment)?;
     let loaded = config::load(&project, &home, &Selection::of(args.env.as_deref(), &environment))?;
     check_known(&loaded, &args.agent)?;
-    let trigger = task::trigger(args)?;
     if let Some(environment) = loaded.project.environment.as_ref().filter(|found| found.server.is_some()) {
         bail!(
             "environment \"{}\" is a server's; starting a run there is not built yet. Leave out --env to run here",
@@ -130,7 +148,10 @@ fn summary(agent: &str, trigger: &'static str, finished: &Finished) -> Summary {
         usage: finished.usage,
         ..Summary::default()
     };
-    let Some((run, outcome)) = &finished.last else { return base };
+    let Some((run, outcome)) = &finished.last else {
+        let error = "ended before its container was gone; the next `al run` of this project removes what is left";
+        return Summary { error: Some(error.to_owned()), ..base };
+    };
     Summary {
         instance: Some(run.instance.clone()),
         result: outcome.result.as_str(),

@@ -1,16 +1,25 @@
 //! How `al run` shows itself: to a person, to a program, or to a CI system.
 
+use std::io::Write as _;
 use std::sync::Arc;
+
+use anyhow::Result;
 
 use crate::cli::args::Run;
 use crate::run::observer::Observer;
 use crate::ui::console::{Console, Liveliness};
 use crate::ui::github::Github;
 use crate::ui::json_events::JsonEvents;
+use crate::ui::queue::Queue;
 use crate::ui::summary::Summary;
 
-/// One of the three.
-pub(super) enum View {
+/// One of the three, behind a queue.
+pub(super) struct View {
+    kind: Kind,
+    queue: Arc<Queue>,
+}
+
+enum Kind {
     Console(Arc<Console>),
     Json(Arc<JsonEvents>),
     Github(Arc<Github>),
@@ -18,38 +27,46 @@ pub(super) enum View {
 
 impl View {
     /// JSON when asked for, else what the surroundings want.
-    pub(super) fn choose(args: &Run) -> Self {
-        if args.json {
-            return Self::Json(Arc::default());
-        }
+    ///
+    /// # Errors
+    /// When the system refuses a thread.
+    pub(super) fn choose(args: &Run) -> Result<Self> {
         let liveliness = if args.headless { Liveliness::Lines } else { Liveliness::StatusLine };
-        match Github::detect() {
-            Some(github) => Self::Github(Arc::new(github)),
-            None => Self::Console(Arc::new(Console::new(liveliness))),
-        }
+        let kind = match Github::detect() {
+            _ if args.json => Kind::Json(Arc::default()),
+            Some(github) => Kind::Github(Arc::new(github)),
+            None => Kind::Console(Arc::new(Console::new(liveliness))),
+        };
+        let shown: Arc<dyn Observer> = match &kind {
+            Kind::Console(console) => console.clone(),
+            Kind::Json(events) => events.clone(),
+            Kind::Github(github) => github.clone(),
+        };
+        Ok(Self { kind, queue: Arc::new(Queue::before(shown)?) })
     }
 
     /// Where runs report to.
     pub(super) fn observer(&self) -> Arc<dyn Observer> {
-        match self {
-            Self::Console(console) => console.clone(),
-            Self::Json(events) => events.clone(),
-            Self::Github(github) => github.clone(),
-        }
+        self.queue.clone()
     }
 
-    /// Shows the result of a run.
+    /// Shows what is still waiting, then the result of the run.
     pub(super) fn finish(&self, summary: &Summary) {
-        match self {
-            Self::Console(console) => console.finish(summary),
-            Self::Json(events) => events.finish(summary),
-            Self::Github(github) => github.finish(summary),
+        let dropped = self.queue.close();
+        if dropped > 0 {
+            let _ = writeln!(std::io::stderr(), "Warning: {dropped} entries are only in the log: output was not read");
+        }
+        match &self.kind {
+            Kind::Console(console) => console.finish(summary),
+            Kind::Json(events) => events.finish(summary),
+            Kind::Github(github) => github.finish(summary),
         }
     }
 
     /// Shows that nothing was run. A person reads the error on stderr, where every command prints it.
     pub(super) fn failed(&self, summary: &Summary) {
-        if !matches!(self, Self::Console(_)) {
+        self.queue.close();
+        if !matches!(self.kind, Kind::Console(_)) {
             self.finish(summary);
         }
     }
