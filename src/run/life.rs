@@ -23,7 +23,7 @@ use crate::base::error::one_line;
 use crate::base::log::{Entry, Level, Log};
 use crate::base::process::Pipe;
 use crate::base::text::cut;
-use crate::base::{Cancel, Masker};
+use crate::base::{Cancel, KnownSecrets, Masker};
 use crate::config::needs::Demand;
 use crate::credentials;
 use crate::docker::attach::{self, Batch, Extent};
@@ -64,6 +64,8 @@ pub struct Host {
     pub store: Arc<Store>,
     pub retries: RetryPolicy,
     pub observer: Arc<dyn Observer>,
+    /// Where runs leave their secrets as long as they go on.
+    pub secrets: KnownSecrets,
 }
 
 /// What all runs of an agent have in common.
@@ -149,6 +151,7 @@ pub fn carry_out(host: &Host, order: &Order, kill: &KillSwitch) -> Outcome {
     }
     life.remove_container();
     drop(staging);
+    host.secrets.forget(&info.instance);
     // Whoever wished it dead while it ended by itself got what they wanted.
     kill.answer(Ok(()));
     host.observer.report(&Report::Ended { run: &info, outcome: &outcome });
@@ -175,7 +178,9 @@ impl Life<'_> {
         self.check_wish()?;
         let credentials = self.read_credentials()?;
         let secrets = credentials.iter().flat_map(|(_, fields)| fields.values()).chain([&self.order.identity.secret]);
-        self.translator = Translator::new(&self.info.instance, Masker::new(secrets));
+        let masker = Masker::new(secrets);
+        self.host.secrets.learn(&self.info.instance, masker.clone());
+        self.translator = Translator::new(&self.info.instance, masker);
         let staged = staging.insert(self.stage(&credentials)?);
         let image = (self.order.agent.image)(self.kill.token())
             .with_context(|| format!("image of agent {}", self.order.agent.name))?;
