@@ -452,6 +452,7 @@ impl Life<'_> {
             error,
             return_value: learned.return_value.clone().or_else(posted),
             usage: learned.usage,
+            model_failure: learned.model_failure.clone(),
             started_at,
             finished_at: UnixMs::now(),
         }
