@@ -9,6 +9,8 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_S
 const SHORTEST: usize = 8;
 /// Shortest line of a multi-line value that is masked by itself.
 const SHORTEST_LINE: usize = 16;
+/// Characters after which the program `base64` begins a new line.
+const BASE64_LINE: usize = 76;
 /// What stands in the place of a secret.
 pub const MASK: &str = "***";
 
@@ -33,8 +35,9 @@ impl Secret {
     }
 }
 
-/// Replaces known secrets in text by [`MASK`]: as they are, in base64 (all common alphabets), and URL-encoded;
-/// multi-line values also line by line (containers.md §11.1).
+/// Replaces known secrets in text by [`MASK`]: as they are, URL-encoded, as a JSON string, in base64 (all common
+/// alphabets), also where they are a part of what was encoded or the program `base64` broke its lines; multi-line values
+/// also line by line (containers.md §11.1).
 #[derive(Default, Clone)]
 pub struct Masker {
     /// Longest first, so that a value containing another one is replaced whole.
@@ -82,15 +85,32 @@ impl Masker {
     }
 }
 
+/// What a value becomes inside a longer text in base64, such as the header of an HTTP login: the characters that depend
+/// on nothing else. `before`: how many bytes of the text come before it, modulo 3.
+fn inner_base64(value: &str, before: usize, engine: &impl base64::Engine) -> String {
+    let bytes = [&[0; 2][..before], value.as_bytes()].concat();
+    let own = (before * 8).div_ceil(6)..bytes.len() * 8 / 6;
+    engine.encode(&bytes)[own].to_owned()
+}
+
 fn add_forms(value: &str, needles: &mut BTreeSet<String>) {
     if value.len() < SHORTEST {
         return;
     }
     for engine in [&STANDARD, &STANDARD_NO_PAD, &URL_SAFE, &URL_SAFE_NO_PAD] {
-        needles.insert(engine.encode(value));
-        needles.insert(engine.encode(format!("{value}\n")));
+        for text in [value, &format!("{value}\n")] {
+            let encoded = engine.encode(text);
+            let lines = encoded.as_bytes().chunks(BASE64_LINE).filter(|line| line.len() >= SHORTEST_LINE);
+            needles.extend(lines.map(|line| String::from_utf8_lossy(line).into_owned()));
+            needles.insert(encoded);
+        }
+    }
+    for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
+        needles.extend((0..3).map(|before| inner_base64(value, before, engine)));
     }
     needles.insert(crate::text::percent_encode(value));
+    let json = serde_json::Value::from(value).to_string();
+    needles.insert(json[1..json.len() - 1].to_owned());
     needles.insert(value.to_owned());
     for line in value.lines().map(str::trim).filter(|line| line.len() >= SHORTEST_LINE && *line != value) {
         needles.insert(line.to_owned());
@@ -107,6 +127,31 @@ mod tests {
         assert_eq!(masker.mask("a hunter2-very+secret b short"), "a *** b short");
         assert_eq!(masker.mask("aHVudGVyMi12ZXJ5K3NlY3JldA=="), "***");
         assert_eq!(masker.mask("token=hunter2-very%2Bsecret&x"), "token=***&x");
+    }
+
+    #[test]
+    fn masks_what_is_encoded_together_with_other_text() {
+        let masker = Masker::new(&[Secret::new("hunter2-very-secret-\u{fc}?")]);
+        for before in ["", "a", "ab", "abc", "x-access-token:"] {
+            let masked =
+                masker.mask(&STANDARD.encode(format!("{before}hunter2-very-secret-\u{fc}?, and so on"))).into_owned();
+            let rest = masked.replace(MASK, "");
+            assert!(masked.contains(MASK) && rest.len() < before.len() * 4 / 3 + 20, "{masked}");
+        }
+    }
+
+    #[test]
+    fn masks_each_line_of_broken_base64() {
+        let key = "sk-".to_owned() + &"0123456789".repeat(11);
+        let encoded = STANDARD.encode(format!("{key}\n"));
+        let (first, second) = encoded.split_at(BASE64_LINE);
+        assert_eq!(Masker::new(&[Secret::new(key)]).mask(&format!("{first}\n{second}\n")), "***\n***\n");
+    }
+
+    #[test]
+    fn masks_what_json_writes_otherwise() {
+        let masker = Masker::new(&[Secret::new("pass\"word\\one")]);
+        assert_eq!(masker.mask(r#"{"password":"pass\"word\\one"}"#), r#"{"password":"***"}"#);
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub mod clock;
 pub mod error;
 pub mod files;
 pub mod ids;
+mod known_secrets;
 pub mod log;
 pub mod process;
 pub mod subnet;
@@ -11,5 +12,6 @@ pub mod term;
 pub mod text;
 pub mod worker;
 
+pub use known_secrets::KnownSecrets;
 pub use shims::cancel::Cancel;
 pub use shims::secret::{Masker, Secret};

@@ -58,6 +58,15 @@ impl RunResult {
     }
 }
 
+/// The last error of the model's provider, as the run reported it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelFailure {
+    /// The word of its kind (agent-session.md §9.1).
+    pub kind: String,
+    /// Provider, model, and what the provider said.
+    pub text: String,
+}
+
 /// Record of an ended run.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -72,6 +81,8 @@ pub struct Outcome {
     pub return_value: Option<String>,
     /// `None` when the run reported none.
     pub usage: Option<Usage>,
+    /// Why the model could not be had, when that ended the run.
+    pub model_failure: Option<ModelFailure>,
     pub started_at: UnixMs,
     pub finished_at: UnixMs,
 }

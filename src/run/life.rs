@@ -25,7 +25,7 @@ use crate::base::error::one_line;
 use crate::base::log::{Entry, Level, Log};
 use crate::base::process::Pipe;
 use crate::base::text::cut;
-use crate::base::{Cancel, Masker, worker};
+use crate::base::{Cancel, KnownSecrets, Masker, worker};
 use crate::config::needs::Demand;
 use crate::credentials;
 use crate::docker::attach::{self, Batch, Extent};
@@ -70,6 +70,8 @@ pub struct Host {
     pub store: Arc<Store>,
     pub retries: RetryPolicy,
     pub observer: Arc<dyn Observer>,
+    /// Where runs leave their secrets as long as they go on.
+    pub secrets: KnownSecrets,
 }
 
 /// What all runs of an agent have in common.
@@ -153,6 +155,7 @@ pub fn carry_out(host: &Host, order: &Order, kill: &KillSwitch) -> Outcome {
     // Only now: removing the files earlier would take them away inside.
     drop(staging);
     life.remove_container();
+    host.secrets.forget(&info.instance);
     // Whoever wished it dead while it ended by itself got what they wanted.
     kill.answer(Ok(()));
     host.observer.report(&Report::Ended { run: &info, outcome: &outcome });
@@ -179,7 +182,9 @@ impl Life<'_> {
         self.check_wish()?;
         let credentials = self.read_credentials()?;
         let secrets = credentials.iter().flat_map(|(_, fields)| fields.values()).chain([&self.order.identity.secret]);
-        self.translator = Translator::new(&self.info.instance, Masker::new(secrets));
+        let masker = Masker::new(secrets);
+        self.host.secrets.learn(&self.info.instance, masker.clone());
+        self.translator = Translator::new(&self.info.instance, masker);
         let staged = staging.insert(self.stage(&credentials)?);
         let image = (self.order.agent.image)(self.kill.token())
             .with_context(|| format!("image of agent {}", self.order.agent.name))?;
@@ -461,6 +466,7 @@ impl Life<'_> {
             error,
             return_value: learned.return_value.clone().or_else(posted),
             usage: learned.usage,
+            model_failure: learned.model_failure.clone(),
             started_at,
             finished_at: UnixMs::now(),
         }

@@ -9,6 +9,7 @@ use crate::base::Masker;
 use crate::base::clock::UnixMs;
 use crate::base::log::{Entry, Level};
 use crate::base::text::cut;
+use crate::model::outcome::ModelFailure;
 
 /// Longest plain output in one entry, in characters.
 const LONGEST_OUTPUT: usize = 4000;
@@ -16,6 +17,8 @@ const LONGEST_OUTPUT: usize = 4000;
 const CLOCK_TOLERANCE_MS: i64 = 60_000;
 /// Longest stderr line in one entry, in characters.
 const LONGEST_STDERR: usize = 500;
+/// What is kept of what a provider said, in characters.
+const LONGEST_MODEL_ERROR: usize = 500;
 
 /// What the lines of one run have said so far.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,6 +27,8 @@ pub struct Learned {
     pub usage: Option<Usage>,
     /// Code and reason of `al-exit`.
     pub exit_signal: Option<(i32, String)>,
+    /// The last `session error`.
+    pub model_failure: Option<ModelFailure>,
     /// Text of the last tool error, for status displays.
     pub last_tool_error: Option<String>,
     /// Highest sequence number seen; lines up to it are not taken twice after a re-attach.
@@ -108,12 +113,19 @@ impl Translator {
                 Some("return") => self.learned.return_value = text("value").map(|value| self.masker.mask(value).into()),
                 Some("exit") => {
                     let code = line.fields.get("exitCode").and_then(Value::as_i64).unwrap_or_default();
-                    let reason = text("reason").unwrap_or_default().to_owned();
+                    let reason = self.masker.mask(text("reason").unwrap_or_default()).into_owned();
                     self.learned.exit_signal = Some((i32::try_from(code).unwrap_or(i32::MAX), reason));
                 }
                 _ => {}
             },
             "token-usage" => self.learned.usage = Some(lenient_usage(&line.fields)),
+            "session error" => {
+                let [provider, model, kind, error] =
+                    ["provider", "model", "kind", "error"].map(|name| self.masker.mask(text(name).unwrap_or_default()));
+                let error = cut(&error, LONGEST_MODEL_ERROR);
+                self.learned.model_failure =
+                    Some(ModelFailure { kind: kind.into_owned(), text: format!("{provider} {model}: {error}") });
+            }
             "tool error" if line.level == Level::Error => {
                 if let Some(result) = text("result") {
                     self.learned.last_tool_error =
@@ -182,16 +194,19 @@ mod tests {
             r#"{"_log":true,"level":"info","msg":"token-usage","inputTokens":5,"cost":"x","turnCount":2,"seq":3}"#,
             r#"{"_log":true,"level":"error","msg":"tool error","tool":"bash","cmd":"gh x","result":"not found","seq":4}"#,
             r#"{"_log":true,"level":"info","msg":"signal-result","type":"exit","exitCode":11,"reason":"no","seq":5}"#,
+            r#"{"_log":true,"level":"error","msg":"session error","error":"bad key sk-very-secret","kind":"auth","provider":"p","model":"m","seq":6}"#,
         ];
         for line in lines {
             assert!(translator.stdout(line).is_some());
         }
         let learned = &translator.learned;
         assert_eq!(learned.return_value.as_deref(), Some("second"));
+        let failure = ModelFailure { kind: "auth".into(), text: "p m: bad key ***".into() };
+        assert_eq!(learned.model_failure, Some(failure));
         assert_eq!(learned.usage.unwrap(), Usage { input_tokens: 5, turn_count: 2, ..Usage::default() });
         assert_eq!(learned.last_tool_error.as_deref(), Some("$ gh x — not found"));
         assert_eq!(learned.exit_signal, Some((11, "no".to_owned())));
-        assert_eq!(learned.last_seq, 5);
+        assert_eq!(learned.last_seq, 6);
     }
 
     #[test]

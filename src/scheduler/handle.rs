@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::Sender;
 
+use crate::base::KnownSecrets;
 use crate::model::outcome::Outcome;
 
 /// Something the scheduler has to know or decide. What must not be lost is in the store before its event is sent.
@@ -48,17 +49,23 @@ pub struct AgentSnapshot {
 pub struct Handle {
     events: Sender<Event>,
     snapshot: Arc<Mutex<Arc<Snapshot>>>,
+    secrets: KnownSecrets,
 }
 
 impl Handle {
     /// A handle whose events arrive at the other end of the channel.
     pub fn new(events: Sender<Event>) -> Self {
-        Self { events, snapshot: Arc::default() }
+        Self { events, snapshot: Arc::default(), secrets: KnownSecrets::default() }
     }
 
     /// Sends an event; lost only when the scheduler has ended.
     pub fn send(&self, event: Event) {
         let _ = self.events.send(event);
+    }
+
+    /// The secrets of runs that are going on: whoever takes texts from them masks these first.
+    pub fn secrets(&self) -> &KnownSecrets {
+        &self.secrets
     }
 
     /// The current state.

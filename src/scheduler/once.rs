@@ -263,6 +263,7 @@ fn crashed(error: &anyhow::Error) -> Outcome {
         error: Some(error.to_string()),
         return_value: None,
         usage: None,
+        model_failure: None,
         started_at: now,
         finished_at: now,
     }

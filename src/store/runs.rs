@@ -250,6 +250,7 @@ pub(super) mod testing {
             error: (class != Class::Ok).then(|| format!("Container exited with code {exit_code}")),
             return_value: None,
             usage: None,
+            model_failure: None,
             started_at: UnixMs(1000),
             finished_at: UnixMs(3500),
         }

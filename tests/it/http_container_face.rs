@@ -96,6 +96,7 @@ impl Fixture {
             error: None,
             return_value: (!value.is_empty()).then(|| value.to_owned()),
             usage: None,
+            model_failure: None,
             started_at: UnixMs::now(),
             finished_at: UnixMs::now(),
         };

@@ -13,6 +13,7 @@ mod http_container_face;
 mod http_hostile;
 mod run_docker;
 mod run_images;
+mod run_model;
 mod run_results;
 mod shims_requests;
 mod shims_signals;

@@ -24,12 +24,14 @@ const DETAILS_CHARS: usize = 4000;
 pub(in crate::gateway) fn shutdown(gateway: &Gateway, asked: &Asked<'_>) -> Result<Reply, Reply> {
     let fields = Fields::parse(asked.req)?;
     let secret = fields.secret()?;
-    let foreign = |name, limit| fields.text(name).map(|text| printable(cut(text, limit)).into_owned());
+    // Looked up before anything is said: a run that warns of a secret may name it.
+    let caller = gateway.caller(&secret)?;
+    let masked = |text| gateway.handle.secrets().mask(&caller.instance, text);
+    let foreign = |name, limit| fields.text(name).map(|text| printable(cut(&masked(text), limit)).into_owned());
     let given = foreign("reason", REASON_CHARS).filter(|reason| !reason.is_empty());
     let given = given.unwrap_or_else(|| "no reason given".into());
     let reason = format!("shutdown requested: {given}");
-    // Logged before anything is done: it may be the last that is heard of this run. An unknown secret is not.
-    let caller = gateway.caller(&secret)?;
+    // Logged before anything is done: it may be the last that is heard of this run.
     let mut entry = Entry::new(Level::Error, "shutdown requested by container")
         .of_instance(&caller.instance)
         .field("container", caller.container_name.as_str())

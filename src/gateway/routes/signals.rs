@@ -28,8 +28,10 @@ pub(in crate::gateway) fn rerun(gateway: &Gateway, asked: &Asked<'_>) -> Result<
 pub(in crate::gateway) fn status(gateway: &Gateway, asked: &Asked<'_>) -> Result<Reply, Reply> {
     let fields = Fields::parse(asked.req)?;
     let secret = fields.secret()?;
-    let text = cut(&fields.required("text")?, STATUS_CHARS).to_owned();
+    let text = fields.required("text")?;
     let caller = gateway.caller(&secret)?;
+    let masked = gateway.handle.secrets().mask(&caller.instance, &text);
+    let text = cut(&masked, STATUS_CHARS).to_owned();
     gateway.handle.send(Event::StatusText { instance: caller.instance, text });
     Ok(ok())
 }
@@ -45,8 +47,9 @@ pub(in crate::gateway) fn return_value(gateway: &Gateway, asked: &Asked<'_>) -> 
     if value.len() > RETURN_BYTES {
         return Err(Reply::error(413, "payload too large"));
     }
+    let secrets = gateway.handle.secrets().clone();
     gateway.change(&secret, no_storage_error(), move |tx, caller| {
-        containers::set_return_value(tx, &caller.instance, &value)
+        containers::set_return_value(tx, &caller.instance, &secrets.mask(&caller.instance, &value))
     })?;
     Ok(ok())
 }

@@ -16,13 +16,16 @@ use crate::session::message::{Assistant, Block, Stop, ToolCall};
 use crate::session::provider::{Delta, Model, Provider, Request};
 use crate::session::registry::Thinking;
 use crate::session::sse::SseEvent;
-use crate::session::{ModelChoice, classify, tools};
+use crate::session::{ModelChoice, classify, json, tools};
+use crate::text::cut;
 use crate::wire::usage::Usage;
 
 /// Most output asked for, thinking by budget apart.
 const MOST_OUTPUT: u64 = 32_000;
 /// Smallest thinking budget that the API takes.
 const LEAST_BUDGET: u64 = 1024;
+/// What is shown of an answer that is none, in characters.
+const BEGINNING: usize = 100;
 const VENDOR_PROMPT: &str = "You are Claude Code, Anthropic's official CLI for Claude.";
 const OAUTH_BETAS: &str = "claude-code-20250219,oauth-2025-04-20";
 const INTERLEAVED_BETA: &str = "interleaved-thinking-2025-05-14";
@@ -421,7 +424,13 @@ impl<'s> Reading<'s> {
     /// A complete answer, from a server that does not stream.
     fn whole(&mut self, answer: Answer, request: &Request<'_>) -> Result<(), ModelError> {
         let hints = answer.hints();
-        let message: Map<String, Value> = parse(&answer.whole(patience(request))?)?;
+        let kind = answer.header("content-type").unwrap_or("no content type").to_owned();
+        let body = answer.whole(patience(request))?;
+        let Ok(message) = json::parse::<Map<String, Value>>(&body) else {
+            let begin = cut(body.trim_start(), BEGINNING);
+            let text = format!("the answer is neither a stream nor JSON ({kind}), it begins with: {begin}");
+            return Err(ModelError::new(Kind::Malformed, text));
+        };
         if message.contains_key("error") {
             return Err(classify::of_object(&message, &hints));
         }

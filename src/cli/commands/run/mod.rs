@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use crossbeam_channel::{Receiver, bounded};
 use shims::env::Environment;
+use shims::session::error::Kind;
 use shims::wire::exit;
 
 use crate::base::files::{absolute_lexically, current_dir};
@@ -13,7 +14,7 @@ use crate::config::webhook::Exposure;
 use crate::config::{self, Home, Loaded, Selection};
 use crate::credentials::Store as CredentialStore;
 use crate::model::event::Trigger;
-use crate::model::outcome::RunResult;
+use crate::model::outcome::{Outcome, RunResult};
 use crate::scheduler::core::Reruns;
 use crate::scheduler::handle::{Event, Handle};
 use crate::scheduler::lock::ProjectLock;
@@ -157,21 +158,44 @@ fn summary(agent: &str, trigger: &'static str, finished: &Finished) -> Summary {
         result: outcome.result.as_str(),
         exit_code: outcome.exit_code,
         return_value: outcome.return_value.clone(),
-        error: outcome.error.clone().map(|error| explained(error, outcome.exit_code)),
+        error: outcome.error.clone().map(|error| explained(error, outcome)),
         ..base
     }
 }
 
-/// The error with what to do about it, where that is known.
-fn explained(error: String, exit_code: Option<i32>) -> String {
-    let hint = match exit_code {
-        Some(exit::AUTH) => {
-            "the model's provider refused the key: check it with `al doctor`, renew it with `al creds add`"
+/// The error with what was behind it and what to do about it, where that is known.
+fn explained(error: String, outcome: &Outcome) -> String {
+    if outcome.exit_code == Some(exit::TIMEOUT) {
+        return format!("{error}\n  raise `timeout` in agent-config.toml if the work needs longer");
+    }
+    let failure = outcome.model_failure.as_ref().and_then(|failure| Some((failure, Kind::from_word(&failure.kind)?)));
+    match failure {
+        // An agent may also have chosen this exit code, for reasons of its own.
+        Some((failure, kind)) if outcome.exit_reason.is_none() && outcome.exit_code == Some(kind.exit_code()) => {
+            format!("{error}\n  {}\n  {}", failure.text, remedy(kind))
         }
-        Some(exit::TIMEOUT) => "raise `timeout` in agent-config.toml if the work needs longer",
-        _ => return error,
-    };
-    format!("{error}\n  {hint}")
+        _ => error,
+    }
+}
+
+fn remedy(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Auth => "the provider refused the key: check it with `al doctor`, renew it with `al creds add`",
+        Kind::Permission => {
+            "the provider does not let this key use the model: see what the key may do, or choose another model"
+        }
+        Kind::Quota => "nothing is left to pay with: see billing in the provider's console, or use another key",
+        Kind::RateLimit | Kind::Overloaded => "the provider takes no more requests now: run the agent again later",
+        Kind::Server | Kind::Network | Kind::Malformed => {
+            "the provider gave no usable answer: run the agent again later; if you set `baseUrl` in [model], check it"
+        }
+        Kind::InvalidRequest => {
+            "the provider does not accept the request: check [model], `baseUrl` included if you set it"
+        }
+        Kind::ContextOverflow => "the work did not fit into the model's context window: give the agent less at a time",
+        Kind::Refusal => "the model will not do this: see the log for what it was asked",
+        Kind::Limit => "raise the limit in [limits] if the work needs more",
+    }
 }
 
 /// The summary when nothing was run.

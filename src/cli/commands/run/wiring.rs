@@ -104,6 +104,7 @@ pub(super) fn wire(
         store,
         retries: NO_RETRIES,
         observer,
+        secrets: handle.secrets().clone(),
     };
     let agents = agents.into_iter().map(|(name, (agent, _, scale))| (name, (agent, scale))).collect();
     Ok(Wired { host: Arc::new(host), agents, gateway, _lock: lock })

@@ -1,0 +1,49 @@
+//! The secrets of the runs of this process, for texts that reach the host by another way than a run's output: status,
+//! return value, reason of a shutdown.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::Masker;
+
+/// A masker for each run, by instance id. Clones share it.
+#[derive(Clone, Default)]
+pub struct KnownSecrets(Arc<Mutex<HashMap<String, Masker>>>);
+
+impl KnownSecrets {
+    /// From now on texts of this run are masked.
+    pub fn learn(&self, instance: &str, masker: Masker) {
+        self.lock().insert(instance.to_owned(), masker);
+    }
+
+    /// The run has ended; nothing comes from it any more.
+    pub fn forget(&self, instance: &str) {
+        self.lock().remove(instance);
+    }
+
+    /// A text of this run without its secrets. To be used before the text is cut.
+    pub fn mask(&self, instance: &str, text: &str) -> String {
+        let known = self.lock();
+        known.get(instance).map_or_else(|| text.to_owned(), |masker| masker.mask(text).into_owned())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Masker>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Secret;
+    use super::*;
+
+    #[test]
+    fn each_run_has_its_own() {
+        let known = KnownSecrets::default();
+        known.clone().learn("dev-1", Masker::new(&[Secret::new("hunter2-hunter2")]));
+        assert_eq!(known.mask("dev-1", "it is hunter2-hunter2"), "it is ***");
+        assert_eq!(known.mask("dev-2", "it is hunter2-hunter2"), "it is hunter2-hunter2");
+        known.forget("dev-1");
+        assert_eq!(known.mask("dev-1", "hunter2-hunter2"), "hunter2-hunter2");
+    }
+}
