@@ -164,7 +164,7 @@ impl Shell<'_> {
                 Some(id)
             }
             Err(error) => {
-                agent.log.write(&Entry::new(Level::Error, "claim failed").field("error", format!("{error:#}")));
+                self.log(agent, &Entry::new(Level::Error, "claim failed").field("error", format!("{error:#}")));
                 None
             }
         }
@@ -194,7 +194,7 @@ impl Shell<'_> {
     fn root_order(&mut self, agent: Arc<Agent>, rerun: u32) -> Result<Order> {
         if rerun > 0 {
             let entry = Entry::new(Level::Info, format!("{} requested rerun", agent.name));
-            agent.log.write(&entry.field("rerun", rerun).field("maxReruns", self.max_reruns));
+            self.log(&agent, &entry.field("rerun", rerun).field("maxReruns", self.max_reruns));
             self.finished.reruns = rerun;
         }
         let identity = new_identity(&agent.name);
@@ -229,8 +229,14 @@ impl Shell<'_> {
     fn note_rerun_limit(&self, agent: &str, max: u32) {
         if let Some(agent) = self.agents.get(agent) {
             let entry = Entry::new(Level::Warn, format!("{} hit max reruns limit", agent.name));
-            agent.log.write(&entry.field("maxReruns", max));
+            self.log(agent, &entry.field("maxReruns", max));
         }
+    }
+
+    /// Writes an entry of an agent's log and shows it.
+    fn log(&self, agent: &Agent, entry: &Entry) {
+        agent.log.write(entry);
+        self.host.observer.report(&Report::Entry { agent: agent.name.as_str(), entry });
     }
 }
 

@@ -57,6 +57,14 @@ impl Github {
         }
     }
 
+    /// The error of something that was not run, which may quote foreign text, and the result.
+    pub fn failed(&self, summary: &Summary, error: &str) {
+        close(&mut self.lock());
+        let token = ids::hex32();
+        emit(&format!("::stop-commands::{token}\n{}\n::{token}::\n", printable(error)));
+        self.finish(summary);
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Group>> {
         self.group.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -88,7 +96,11 @@ impl Observer for Github {
                     conversation(entry, agent, Style::PLAIN).into_iter().map(|line| line + "\n").collect();
                 emit(&text);
             }
-            Report::Status { text, .. } => {
+            Report::Status { instance, text } => {
+                // Of a called run whose caller has ended.
+                if group.is_none() {
+                    open(&mut group, None, instance);
+                }
                 let line = format!("{}  status: {}\n", UnixMs::now().local_time(), printable(text).replace('\n', " "));
                 emit(&line);
             }

@@ -3,6 +3,7 @@
 pub(crate) mod al;
 pub(crate) mod docker;
 pub(crate) mod project;
+pub(crate) mod screen;
 pub(crate) mod shim;
 pub(crate) mod stub_gateway;
 pub(crate) mod wait;

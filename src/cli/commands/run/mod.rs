@@ -21,7 +21,7 @@ use crate::scheduler::once::{Finished, Root, run_once};
 use crate::setup::doctor::{self, Options, Scope, Strictness, Verbosity};
 use crate::ui::summary::Summary;
 use interrupt::Interrupt;
-use view::View;
+use view::{Told, View};
 
 mod gateway;
 mod interrupt;
@@ -31,6 +31,9 @@ mod wiring;
 
 /// Events that may wait for the scheduler; whoever sends more waits.
 const EVENTS: usize = 1024;
+
+/// Exit status when no container came to an end.
+const FAILED: u8 = 1;
 
 /// Runs an agent and gives its exit status.
 pub(crate) fn run(args: Run) -> Result<u8> {
@@ -42,13 +45,13 @@ pub(crate) fn run(args: Run) -> Result<u8> {
         (Ok(status), _) => Ok(status),
         // What failed, failed because of the signal.
         (Err(_), Some(signal)) => {
-            view.failed(&failure(&args.agent, format!("interrupted by signal {signal}")));
+            view.interrupted(&failure(&args.agent, format!("interrupted by signal {signal}")));
             Ok(status_of_signal(signal))
         }
-        (Err(error), None) => {
-            view.failed(&failure(&args.agent, format!("{error:#}")));
-            Err(error)
-        }
+        (Err(error), None) => match view.failed(&failure(&args.agent, format!("{error:#}")), &error) {
+            Told::No => Err(error),
+            Told::Yes => Ok(FAILED),
+        },
     }
 }
 
@@ -61,7 +64,7 @@ fn carry_out(args: &Run, view: &View, interrupt: &Interrupt, handle: &Handle, ev
     let home = Home::of(&environment)?;
     let loaded = config::load(&project, &home, &Selection::of(args.env.as_deref(), &environment))?;
     check_known(&loaded, &args.agent)?;
-    let trigger = task::trigger(args)?;
+    let trigger = task::trigger(args, &interrupt.token)?;
     if let Some(environment) = loaded.project.environment.as_ref().filter(|found| found.server.is_some()) {
         bail!(
             "environment \"{}\" is a server's; starting a run there is not built yet. Leave out --env to run here",
@@ -108,16 +111,16 @@ fn status(finished: &Finished) -> u8 {
     if let Some(signal) = finished.signal {
         return status_of_signal(signal);
     }
-    let Some((_, outcome)) = &finished.last else { return 1 };
+    let Some((_, outcome)) = &finished.last else { return FAILED };
     match outcome.exit_code {
         Some(_) if outcome.result == RunResult::Rerun => 0,
-        Some(code) => u8::try_from(code).unwrap_or(1),
-        None => 1,
+        Some(code) => u8::try_from(code).unwrap_or(FAILED),
+        None => FAILED,
     }
 }
 
 fn status_of_signal(signal: i32) -> u8 {
-    u8::try_from(128 + signal).unwrap_or(1)
+    u8::try_from(128 + signal).unwrap_or(FAILED)
 }
 
 fn summary(agent: &str, trigger: &'static str, finished: &Finished) -> Summary {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::base::error::render;
 use crate::cli::args::Run;
 use crate::run::observer::Observer;
 use crate::ui::console::{Console, Liveliness};
@@ -14,6 +15,12 @@ pub(super) enum View {
     Console(Arc<Console>),
     Json(Arc<JsonEvents>),
     Github(Arc<Github>),
+}
+
+/// Whether an error was shown already.
+pub(super) enum Told {
+    Yes,
+    No,
 }
 
 impl View {
@@ -47,10 +54,26 @@ impl View {
         }
     }
 
-    /// Shows that nothing was run. A person reads the error on stderr, where every command prints it.
-    pub(super) fn failed(&self, summary: &Summary) {
-        if !matches!(self, Self::Console(_)) {
-            self.finish(summary);
+    /// Shows that nothing was run because of a signal. A person knows who sent it.
+    pub(super) fn interrupted(&self, summary: &Summary) {
+        match self {
+            Self::Console(console) => console.clear(),
+            Self::Json(_) | Self::Github(_) => self.finish(summary),
         }
+    }
+
+    /// Shows that nothing was run. The error itself is read on stderr, where every command prints it, unless this says
+    /// that it is told.
+    pub(super) fn failed(&self, summary: &Summary, error: &anyhow::Error) -> Told {
+        match self {
+            Self::Console(console) => console.clear(),
+            Self::Json(events) => events.finish(summary),
+            Self::Github(github) => {
+                // Not on stderr: a runner would obey what a failed build printed.
+                github.failed(summary, &render(error));
+                return Told::Yes;
+            }
+        }
+        Told::No
     }
 }

@@ -133,8 +133,11 @@ fn limits(project: &Project) -> Limits {
     }
 }
 
+/// What the gateway goes by when it accepts calls: every agent that can carry one out, and those that are disabled, so
+/// that they are refused as such.
 fn snapshot(loaded: &Loaded) -> Snapshot {
-    let agents = loaded.agents.iter().map(|agent| {
+    let known = loaded.agents.iter().filter(|agent| !agent.is_enabled() || loaded.is_callable(agent.name.as_str()));
+    let agents = known.map(|agent| {
         let scale = u32::try_from(agent.scale).unwrap_or(u32::MAX);
         (agent.name.to_string(), AgentSnapshot { scale, paused: false, timeout_seconds: agent.timeout })
     });
@@ -153,7 +156,7 @@ fn agents(
     let mut agents = BTreeMap::new();
     for agent in &loaded.agents {
         let name = agent.name.as_str();
-        if name != root && !(agent.is_enabled() && loaded.is_usable(name)) {
+        if name != root && !loaded.is_callable(name) {
             continue;
         }
         let content = Arc::new(image_content(loaded, agent, tmp_bytes)?);
@@ -288,18 +291,18 @@ impl ImageMaker {
             None => self.base(known)?,
         };
         state.base = Some(base.clone());
-        let name = content.agent.as_str();
-        let ready = self.layers.ensure_agent(known, &base, content, &mut self.progress(name)).map_err(failed)?;
+        let mut progress = self.progress(self.layers.agent_name(&content.agent));
+        let ready = self.layers.ensure_agent(known, &base, content, &mut progress).map_err(failed)?;
         let image = self.use_of(&ready);
-        state.ready.insert(name.to_owned(), image.clone());
+        state.ready.insert(content.agent.to_string(), image.clone());
         Ok(image)
     }
 
     fn base(&self, known: &Images) -> Result<Base> {
-        let base = self.layers.ensure_base(known, &mut self.progress("base image")).map_err(failed)?;
+        let base = self.layers.ensure_base(known, &mut self.progress(self.layers.base_name())).map_err(failed)?;
         self.use_of(&base.image);
         let dockerfile = self.dockerfile.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
-        let mut progress = self.progress("project base image");
+        let mut progress = self.progress(self.layers.project_base_name());
         let project =
             self.layers.ensure_project_base(known, &base, dockerfile.as_ref(), &mut progress).map_err(failed)?;
         self.use_of(&project.image);
@@ -319,8 +322,8 @@ impl ImageMaker {
         AgentImage { id: ready.id.clone(), program }
     }
 
-    fn progress(&self, image: &str) -> impl FnMut(&str) {
-        let (observer, image) = (Arc::clone(&self.observer), image.to_owned());
+    fn progress(&self, image: String) -> impl FnMut(&str) {
+        let observer = Arc::clone(&self.observer);
         move |text: &str| observer.report(&Report::Build { image: &image, text })
     }
 
