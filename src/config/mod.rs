@@ -74,6 +74,12 @@ impl Loaded {
     pub fn is_usable(&self, agent: &str) -> bool {
         self.agent(agent).is_some() && !self.findings_of(agent).any(Finding::is_error)
     }
+
+    /// Whether other agents can call it in a one-shot run: there it needs neither schedule nor trigger.
+    pub fn is_callable(&self, agent: &str) -> bool {
+        let is_error = |finding: &Finding| finding.is_error() && finding.rule != Rule::NoTrigger;
+        self.agent(agent).is_some_and(Agent::is_enabled) && !self.findings_of(agent).any(is_error)
+    }
 }
 
 /// What is wrong with taking a directory for a project because it is an agent's, if it is. `command` is what to run

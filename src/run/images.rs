@@ -288,8 +288,18 @@ impl Layers {
             .map_err(|error| format!("image {name} keeps its old meaning: {}", one_line(&error.into())))
     }
 
+    /// Primary tag of an agent's image.
+    pub fn agent_name(&self, agent: &AgentName) -> String {
+        primary(&image_name(agent))
+    }
+
+    /// Primary tag of the project's own base.
+    pub fn project_base_name(&self) -> String {
+        primary(PROJECT_BASE)
+    }
+
     /// `local.image`, unless it means our own base.
-    fn base_name(&self) -> String {
+    pub fn base_name(&self) -> String {
         match self.own_base() {
             Some(name) => name,
             None => self.settings.image.clone().unwrap_or_default(),

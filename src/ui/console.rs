@@ -87,11 +87,18 @@ impl Console {
         Self { shared, _ticker: ticker }
     }
 
-    /// Shows the result and leaves the terminal clean.
-    pub fn finish(&self, summary: &Summary) {
+    /// Takes the live line away, so that something else can be written.
+    pub fn clear(&self) {
         let mut state = lock(&self.shared);
         state.build = None;
         state.running.clear();
+        state.redraw();
+    }
+
+    /// Shows the result and leaves the terminal clean.
+    pub fn finish(&self, summary: &Summary) {
+        self.clear();
+        let mut state = lock(&self.shared);
         let code = if summary.result == "error" { sgr::BOLD_RED } else { sgr::BOLD_GREEN };
         let mut lines = Vec::new();
         if let Some(value) = &summary.return_value {

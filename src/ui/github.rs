@@ -57,6 +57,14 @@ impl Github {
         }
     }
 
+    /// The error of something that was not run, which may quote foreign text, and the result.
+    pub fn failed(&self, summary: &Summary, error: &str) {
+        close(&mut self.lock());
+        let token = ids::hex32();
+        emit(&format!("::stop-commands::{token}\n{}\n::{token}::\n", printable(error)));
+        self.finish(summary);
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Group>> {
         self.group.lock().unwrap_or_else(PoisonError::into_inner)
     }

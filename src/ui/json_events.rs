@@ -42,7 +42,9 @@ impl Observer for JsonEvents {
             }
             Report::Entry { agent, entry } => {
                 let mut object = Map::from_iter([("event".to_owned(), Value::from("log"))]);
-                object.extend(entry.to_object(agent));
+                // A field that came from a container must not make another event of this.
+                let rename = |name: String| if name == "event" { "c_event".to_owned() } else { name };
+                object.extend(entry.to_object(agent).into_iter().map(|(name, value)| (rename(name), value)));
                 emit(&Value::Object(object));
             }
             Report::Ended { run, outcome } => emit(&end(&run.instance, outcome)),

@@ -3,11 +3,12 @@
 use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt as _;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use action_llama::base::text::shell_quote;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -22,6 +23,8 @@ pub(crate) struct Al<'p> {
     project: &'p Project,
     command: Command,
     input: Input,
+    /// Standard output is closed when it has written this.
+    close_after: Option<&'static str>,
 }
 
 enum Input {
@@ -36,6 +39,7 @@ pub(crate) struct Running<'p> {
     project: &'p Project,
     line: String,
     child: Child,
+    stdin: Option<ChildStdin>,
     started: Instant,
     streams: [Arc<Mutex<Vec<u8>>>; 2],
     readers: Vec<JoinHandle<()>>,
@@ -61,7 +65,7 @@ impl<'p> Al<'p> {
         command.current_dir(project.root()).env_clear();
         command.env("PATH", std::env::var_os("PATH").expect("PATH is set"));
         command.env("HOME", project.home()).env("TMPDIR", project.temp()).env("TERM", "dumb");
-        Self { project, command, input: Input::Null }
+        Self { project, command, input: Input::Null, close_after: None }
     }
 
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
@@ -80,6 +84,12 @@ impl<'p> Al<'p> {
         self
     }
 
+    /// Has its reader go away after this text.
+    pub(crate) fn read_until(mut self, text: &'static str) -> Self {
+        self.close_after = Some(text);
+        self
+    }
+
     /// Starts it through another program, whose arguments come before it.
     pub(crate) fn through(self, program: &str, args: &[&str], al: &OsStr) -> Self {
         let mut command = Command::new(program);
@@ -90,7 +100,7 @@ impl<'p> Al<'p> {
     /// Starts it on a terminal of its own, so many columns wide, with everything it writes on standard output.
     pub(crate) fn on_terminal(self, columns: u32) -> Self {
         let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
-        let words: Vec<String> = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect();
+        let words: Vec<String> = words.map(|word| shell_quote(word.to_str().unwrap()).into_owned()).collect();
         let line = format!("stty cols {columns} -echo; exec {}", words.join(" "));
         let mut command = Command::new("script");
         command.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
@@ -106,8 +116,9 @@ impl<'p> Al<'p> {
         let stdin = if matches!(self.input, Input::Null) { Stdio::null() } else { Stdio::piped() };
         self.command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = self.command.spawn().unwrap_or_else(|error| panic!("start {line}: {error}"));
+        let mut stdin = child.stdin.take();
         if let Input::Bytes(bytes) = self.input {
-            let mut pipe = child.stdin.take().expect("stdin is a pipe");
+            let mut pipe = stdin.take().expect("stdin is a pipe");
             // It is free not to read its input.
             thread::spawn(move || drop(pipe.write_all(&bytes)));
         }
@@ -115,16 +126,20 @@ impl<'p> Al<'p> {
         let pipes: [Box<dyn Read + Send>; 2] =
             [Box::new(child.stdout.take().expect("a pipe")), Box::new(child.stderr.take().expect("a pipe"))];
         let readers = pipes.into_iter().zip(&streams).map(|(mut pipe, stream)| {
-            let stream = Arc::clone(stream);
+            let (stream, last) = (Arc::clone(stream), self.close_after);
             thread::spawn(move || {
                 let mut buffer = [0; 16 * 1024];
                 while let Ok(count @ 1..) = pipe.read(&mut buffer) {
-                    stream.lock().unwrap().extend_from_slice(&buffer[..count]);
+                    let mut stream = stream.lock().unwrap();
+                    stream.extend_from_slice(&buffer[..count]);
+                    if last.is_some_and(|last| String::from_utf8_lossy(&stream).contains(last)) {
+                        return;
+                    }
                 }
             })
         });
         let readers = readers.collect();
-        Running { project: self.project, line, child, started: Instant::now(), streams, readers }
+        Running { project: self.project, line, child, stdin, started: Instant::now(), streams, readers }
     }
 
     /// Runs it to its end.
@@ -148,6 +163,12 @@ impl Running<'_> {
             if output.contains(text) { Ok(()) } else { Err(format!("{} bytes of output", output.len())) }
         });
         self
+    }
+
+    /// Types this on its terminal, or writes it into its open standard input.
+    pub(crate) fn type_in(&mut self, text: &str) {
+        let stdin = self.stdin.as_mut().expect("standard input is open");
+        stdin.write_all(text.as_bytes()).and_then(|()| stdin.flush()).expect("it reads");
     }
 
     /// Sends it a signal.

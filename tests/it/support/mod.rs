@@ -5,6 +5,7 @@ pub(crate) mod docker;
 pub(crate) mod http;
 pub(crate) mod llm;
 pub(crate) mod project;
+pub(crate) mod screen;
 pub(crate) mod shim;
 pub(crate) mod stub_gateway;
 pub(crate) mod wait;

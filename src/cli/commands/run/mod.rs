@@ -23,7 +23,7 @@ use crate::setup::doctor::{self, Options, Scope, Strictness, Verbosity};
 use crate::ui::json_events::JsonEvents;
 use crate::ui::summary::Summary;
 use interrupt::Interrupt;
-use view::View;
+use view::{Told, View};
 
 mod gateway;
 mod interrupt;
@@ -34,25 +34,26 @@ mod wiring;
 /// Events that may wait for the scheduler; whoever sends more waits.
 const EVENTS: usize = 1024;
 
+/// Exit status when no container came to an end.
+const FAILED: u8 = 1;
+
 /// Runs an agent and gives its exit status.
 pub(crate) fn run(args: Run) -> Result<u8> {
     let view = View::choose(&args)?;
-    // Read before signals are taken over: until then Ctrl-C ends a wait for standard input by itself.
-    let trigger = task::trigger(&args).inspect_err(|error| view.failed(&failure(&args.agent, format!("{error:#}"))))?;
     let (sender, events) = bounded(EVENTS);
     let interrupt = Interrupt::listen(sender.clone())?;
-    let done = carry_out(&args, trigger, &view, &interrupt, &Handle::new(sender), &events);
+    let done = carry_out(&args, &view, &interrupt, &Handle::new(sender), &events);
     match (done, interrupt.signal()) {
         (Ok(status), _) => Ok(status),
         // What failed, failed because of the signal.
         (Err(_), Some(signal)) => {
-            view.failed(&failure(&args.agent, format!("interrupted by signal {signal}")));
+            view.interrupted(&failure(&args.agent, format!("interrupted by signal {signal}")));
             Ok(status_of_signal(signal))
         }
-        (Err(error), None) => {
-            view.failed(&failure(&args.agent, format!("{error:#}")));
-            Err(error)
-        }
+        (Err(error), None) => match view.failed(&failure(&args.agent, format!("{error:#}")), &error) {
+            Told::No => Err(error),
+            Told::Yes => Ok(FAILED),
+        },
     }
 }
 
@@ -65,14 +66,7 @@ pub(crate) fn usage_error(words: &[String], error: &str) {
     }
 }
 
-fn carry_out(
-    args: &Run,
-    trigger: Trigger,
-    view: &View,
-    interrupt: &Interrupt,
-    handle: &Handle,
-    events: &Receiver<Event>,
-) -> Result<u8> {
+fn carry_out(args: &Run, view: &View, interrupt: &Interrupt, handle: &Handle, events: &Receiver<Event>) -> Result<u8> {
     let environment = Environment::of_process();
     let project = absolute_lexically(Path::new(&args.project), &current_dir()?);
     if let Some(problem) = config::agent_directory_problem(&project, &format!("al run {}", args.agent)) {
@@ -81,6 +75,7 @@ fn carry_out(
     let home = Home::of(&environment)?;
     let loaded = config::load(&project, &home, &Selection::of(args.env.as_deref(), &environment))?;
     check_known(&loaded, &args.agent)?;
+    let trigger = task::trigger(args, &interrupt.token)?;
     if let Some(environment) = loaded.project.environment.as_ref().filter(|found| found.server.is_some()) {
         bail!(
             "environment \"{}\" is a server's; starting a run there is not built yet. Leave out --env to run here",
@@ -127,16 +122,16 @@ fn status(finished: &Finished) -> u8 {
     if let Some(signal) = finished.signal {
         return status_of_signal(signal);
     }
-    let Some((_, outcome)) = &finished.last else { return 1 };
+    let Some((_, outcome)) = &finished.last else { return FAILED };
     match outcome.exit_code {
         Some(_) if outcome.result == RunResult::Rerun => 0,
-        Some(code) => u8::try_from(code).unwrap_or(1),
-        None => 1,
+        Some(code) => u8::try_from(code).unwrap_or(FAILED),
+        None => FAILED,
     }
 }
 
 fn status_of_signal(signal: i32) -> u8 {
-    u8::try_from(128 + signal).unwrap_or(1)
+    u8::try_from(128 + signal).unwrap_or(FAILED)
 }
 
 fn summary(agent: &str, trigger: &'static str, finished: &Finished) -> Summary {

@@ -1,13 +1,15 @@
 //! What the run is for: the trigger from the command line, a file, or standard input.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read};
 
 use anyhow::{Context as _, Result, bail};
+use crossbeam_channel::{bounded, select};
 use serde_json::Value;
 
 use crate::base::clock::UnixMs;
 use crate::base::error::UsageError;
+use crate::base::{Cancel, worker};
 use crate::cli::args::Run;
 use crate::model::event::Trigger;
 use crate::model::webhook_context;
@@ -20,8 +22,8 @@ const LONGEST_WEBHOOK: u64 = 10 * 1024 * 1024;
 /// The trigger that the arguments ask for.
 ///
 /// # Errors
-/// When they contradict each other, or a file cannot be read or is not what it should be.
-pub(super) fn trigger(args: &Run) -> Result<Trigger> {
+/// When they contradict each other, a file cannot be read or is not what it should be, or the token is used meanwhile.
+pub(super) fn trigger(args: &Run, cancel: &Cancel) -> Result<Trigger> {
     let conflict =
         |one: &str, other: &str| Err(UsageError(format!("error: option '{one}' cannot be used with {other}")).into());
     match (&args.prompt, &args.prompt_file, &args.webhook) {
@@ -29,8 +31,8 @@ pub(super) fn trigger(args: &Run) -> Result<Trigger> {
         (Some(_), None, Some(_)) => conflict("--webhook <file>", "a task"),
         (Some(_), Some(_), None) => conflict("--prompt-file <file>", "a task"),
         (Some(prompt), None, None) => Ok(Trigger::Manual { prompt: Some(prompt.clone()) }),
-        (None, Some(file), None) => Ok(Trigger::Manual { prompt: Some(read(file, LONGEST_TASK, "the task")?) }),
-        (None, None, Some(file)) => webhook(&read(file, LONGEST_WEBHOOK, "the webhook")?, file),
+        (None, Some(file), None) => Ok(Trigger::Manual { prompt: Some(read(file, LONGEST_TASK, "the task", cancel)?) }),
+        (None, None, Some(file)) => webhook(&read(file, LONGEST_WEBHOOK, "the webhook", cancel)?, file),
         (None, None, None) => Ok(Trigger::Manual { prompt: None }),
     }
 }
@@ -49,18 +51,28 @@ fn webhook(text: &str, file: &str) -> Result<Trigger> {
 }
 
 /// Reads a file, or standard input for `-`, as UTF-8 of at most `limit` bytes.
-fn read(file: &str, limit: u64, what: &str) -> Result<String> {
-    let mut bytes = Vec::new();
-    let read = if file == "-" {
-        std::io::stdin().take(limit + 1).read_to_end(&mut bytes)
-    } else {
-        File::open(file).and_then(|file| file.take(limit + 1).read_to_end(&mut bytes))
+fn read(file: &str, limit: u64, what: &str, cancel: &Cancel) -> Result<String> {
+    let (sender, received) = bounded(1);
+    let path = file.to_owned();
+    // On a thread of its own, because nothing ends a read from a terminal or a pipe; the end of the process does.
+    worker::spawn("input", move || {
+        let _ = sender.send(read_bytes(&path, limit + 1));
+    })?;
+    let bytes = select! {
+        recv(received) -> bytes => bytes.context("read input")?.with_context(|| format!("read {file}"))?,
+        recv(cancel.done()) -> _ => bail!("reading {file} was interrupted"),
     };
-    read.with_context(|| format!("read {file}"))?;
     if bytes.len() as u64 > limit {
         bail!("{file}: {what} is longer than {} MiB", limit / 1024 / 1024);
     }
     String::from_utf8(bytes).ok().with_context(|| format!("{file}: {what} is not valid UTF-8"))
+}
+
+fn read_bytes(file: &str, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let source: Box<dyn Read> = if file == "-" { Box::new(io::stdin()) } else { Box::new(File::open(file)?) };
+    source.take(limit).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -78,7 +90,7 @@ mod tests {
             &["dev", "do it", "--webhook", "x"],
             &["dev", "--prompt-file", "x", "--webhook", "y"],
         ] {
-            let error = trigger(&args(line)).unwrap_err();
+            let error = trigger(&args(line), &Cancel::new()).unwrap_err();
             assert!(error.is::<UsageError>() && error.to_string().contains("cannot be used with"), "{error}");
         }
     }
@@ -103,8 +115,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("task");
         std::fs::write(&path, b"\xff").unwrap();
-        assert!(read(path.to_str().unwrap(), 10, "the task").unwrap_err().to_string().contains("UTF-8"));
+        assert!(
+            read(path.to_str().unwrap(), 10, "the task", &Cancel::new()).unwrap_err().to_string().contains("UTF-8")
+        );
         std::fs::write(&path, b"0123456789x").unwrap();
-        assert!(read(path.to_str().unwrap(), 10, "the task").unwrap_err().to_string().contains("longer"));
+        assert!(
+            read(path.to_str().unwrap(), 10, "the task", &Cancel::new()).unwrap_err().to_string().contains("longer")
+        );
     }
 }

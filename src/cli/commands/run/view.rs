@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
+use crate::base::error::render;
 use crate::cli::args::Run;
 use crate::run::observer::Observer;
 use crate::ui::console::{Console, Liveliness};
@@ -23,6 +24,12 @@ enum Kind {
     Console(Arc<Console>),
     Json(Arc<JsonEvents>),
     Github(Arc<Github>),
+}
+
+/// Whether an error was shown already.
+pub(super) enum Told {
+    Yes,
+    No,
 }
 
 impl View {
@@ -63,11 +70,28 @@ impl View {
         }
     }
 
-    /// Shows that nothing was run. A person reads the error on stderr, where every command prints it.
-    pub(super) fn failed(&self, summary: &Summary) {
+    /// Shows that nothing was run because of a signal. A person knows who sent it.
+    pub(super) fn interrupted(&self, summary: &Summary) {
         self.queue.close();
-        if !matches!(self.kind, Kind::Console(_)) {
-            self.finish(summary);
+        match &self.kind {
+            Kind::Console(console) => console.clear(),
+            Kind::Json(_) | Kind::Github(_) => self.finish(summary),
         }
+    }
+
+    /// Shows that nothing was run. The error itself is read on stderr, where every command prints it, unless this says
+    /// that it is told.
+    pub(super) fn failed(&self, summary: &Summary, error: &anyhow::Error) -> Told {
+        self.queue.close();
+        match &self.kind {
+            Kind::Console(console) => console.clear(),
+            Kind::Json(events) => events.finish(summary),
+            Kind::Github(github) => {
+                // Not on stderr: a runner would obey what a failed build printed.
+                github.failed(summary, &render(error));
+                return Told::Yes;
+            }
+        }
+        Told::No
     }
 }

@@ -14,7 +14,7 @@ use super::interrupt::Interrupt;
 use crate::base::Cancel;
 use crate::base::error::AgentError;
 use crate::base::log::Log;
-use crate::config::{self, Loaded, Project, Rule};
+use crate::config::{self, Loaded, Project};
 use crate::credentials::Store as CredentialStore;
 use crate::docker::image::{self, Entrypoint, Images};
 use crate::docker::launch::{Lifetime, Limits, Program};
@@ -87,7 +87,7 @@ pub(super) fn wire(
     let agents = agents(loaded, root, &maker, limits.tmp_size(probe.facts.memory_bytes))?;
     maker.prepare(&found.images?, &agents[root].1)?;
     let store = Arc::new(Store::open_in_memory()?);
-    handle.publish(snapshot(loaded, &agents));
+    handle.publish(snapshot(loaded));
     let gateway = EphemeralGateway::open(project, &network, &private_dir, &store, handle)?;
     let host = Host {
         docker,
@@ -124,11 +124,13 @@ fn limits(project: &Project) -> Limits {
     }
 }
 
-/// What the gateway is told: only agents that can be run can be called.
-fn snapshot(loaded: &Loaded, agents: &BTreeMap<String, AgentParts>) -> Snapshot {
-    let agents = agents.iter().map(|(name, (agent, _, scale))| {
-        let timeout_seconds = agent.timeout.as_secs();
-        (name.clone(), AgentSnapshot { scale: *scale, paused: false, timeout_seconds })
+/// What the gateway goes by when it accepts calls: every agent that can carry one out, and those that are disabled, so
+/// that they are refused as such.
+fn snapshot(loaded: &Loaded) -> Snapshot {
+    let known = loaded.agents.iter().filter(|agent| !agent.is_enabled() || loaded.is_callable(agent.name.as_str()));
+    let agents = known.map(|agent| {
+        let scale = u32::try_from(agent.scale).unwrap_or(u32::MAX);
+        (agent.name.to_string(), AgentSnapshot { scale, paused: false, timeout_seconds: agent.timeout })
     });
     Snapshot { agents: agents.collect(), paused: false, max_call_depth: loaded.project.settings.max_call_depth }
 }
@@ -145,9 +147,7 @@ fn agents(
     let mut agents = BTreeMap::new();
     for agent in &loaded.agents {
         let name = agent.name.as_str();
-        // Without a scheduler nobody needs a schedule or a trigger, the called as little as the root.
-        let is_broken = loaded.findings_of(name).any(|finding| finding.is_error() && finding.rule != Rule::NoTrigger);
-        if name != root && is_broken {
+        if name != root && !loaded.is_callable(name) {
             continue;
         }
         let content = Arc::new(image_content(loaded, agent, tmp_bytes)?);
@@ -282,18 +282,18 @@ impl ImageMaker {
             None => self.base(known)?,
         };
         state.base = Some(base.clone());
-        let name = content.agent.as_str();
-        let ready = self.layers.ensure_agent(known, &base, content, &mut self.progress(name)).map_err(failed)?;
+        let mut progress = self.progress(self.layers.agent_name(&content.agent));
+        let ready = self.layers.ensure_agent(known, &base, content, &mut progress).map_err(failed)?;
         let image = self.use_of(&ready);
-        state.ready.insert(name.to_owned(), image.clone());
+        state.ready.insert(content.agent.to_string(), image.clone());
         Ok(image)
     }
 
     fn base(&self, known: &Images) -> Result<Base> {
-        let base = self.layers.ensure_base(known, &mut self.progress("base image")).map_err(failed)?;
+        let base = self.layers.ensure_base(known, &mut self.progress(self.layers.base_name())).map_err(failed)?;
         self.use_of(&base.image);
         let dockerfile = self.dockerfile.as_ref().map_err(|error| anyhow::anyhow!("{error:#}"))?;
-        let mut progress = self.progress("project base image");
+        let mut progress = self.progress(self.layers.project_base_name());
         let project =
             self.layers.ensure_project_base(known, &base, dockerfile.as_ref(), &mut progress).map_err(failed)?;
         self.use_of(&project.image);
@@ -313,8 +313,8 @@ impl ImageMaker {
         AgentImage { id: ready.id.clone(), program }
     }
 
-    fn progress(&self, image: &str) -> impl FnMut(&str) {
-        let (observer, image) = (Arc::clone(&self.observer), image.to_owned());
+    fn progress(&self, image: String) -> impl FnMut(&str) {
+        let observer = Arc::clone(&self.observer);
         move |text: &str| observer.report(&Report::Build { image: &image, text })
     }
 
