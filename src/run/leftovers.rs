@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use super::staging::{self, Roots};
 use crate::base::files::ensure_private_dir;
 use crate::docker::{Docker, inspect};
-use crate::model::names::{InstanceId, ProjectHash};
+use crate::model::names::ProjectHash;
 
 /// Where the markers of a project are.
 pub fn marker_dir(project: &Path) -> PathBuf {
@@ -28,15 +28,15 @@ pub struct Marker {
 }
 
 impl Marker {
-    /// Puts a marker down.
+    /// Puts a marker down. `name`: an instance id, or whatever else a private directory of this project is named after.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn put(dir: &Path, instance: &InstanceId) -> Result<Self> {
+    pub fn put(dir: &Path, name: &str) -> Result<Self> {
         ensure_private_dir(dir)?;
-        let path = dir.join(instance.as_str());
+        let path = dir.join(name);
         // Locked before it has its name: without the lock it would pass for a dead run's.
-        let unnamed = dir.join(format!(".{instance}"));
+        let unnamed = dir.join(format!(".{name}"));
         let place = || -> Result<File> {
             let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unnamed)?;
             file.try_lock()?;
@@ -115,7 +115,7 @@ fn remove_one(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::names::AgentName;
+    use crate::model::names::{AgentName, InstanceId};
 
     #[test]
     fn only_markers_of_dead_runs_are_found() {
@@ -124,7 +124,7 @@ mod tests {
         let dir = marker_dir(project.path());
         assert!(!any(&dir));
         let instance = InstanceId::generate(&AgentName::parse("dev").unwrap());
-        let marker = Marker::put(&dir, &instance).unwrap();
+        let marker = Marker::put(&dir, instance.as_str()).unwrap();
         assert!(any(&dir));
         assert!(dead(&dir).is_empty());
         // The process dies: the kernel gives the lock back, the file stays.
@@ -132,7 +132,7 @@ mod tests {
         drop(file);
         assert_eq!(dead(&dir).into_iter().map(|(name, _)| name).collect::<Vec<_>>(), [instance.as_str()]);
         fs::remove_file(path).unwrap();
-        Marker::put(&dir, &instance).unwrap().take_away().unwrap();
+        Marker::put(&dir, instance.as_str()).unwrap().take_away().unwrap();
         assert!(!any(&dir));
     }
 }

@@ -246,7 +246,7 @@ impl Life<'_> {
             program: image.program,
             image_id: &image.id,
         };
-        self.marker = Some(Marker::put(&self.host.marker_dir, &self.order.identity.instance)?);
+        self.marker = Some(Marker::put(&self.host.marker_dir, &self.info.instance)?);
         // Not cancelled by a kill wish: the daemon would go on creating what nobody removes then.
         Ok(launch::create(&self.host.docker, &spec, &self.host.facts)?)
     }

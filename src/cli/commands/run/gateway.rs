@@ -16,7 +16,9 @@ use crate::config::Project;
 use crate::docker::launch::GatewayHost;
 use crate::docker::network::Network;
 use crate::gateway::{ContainerFace, ContainerListener, Gateway};
+use crate::run::leftovers::{Marker, marker_dir};
 use crate::run::life::log_dir;
+use crate::run::staging;
 use crate::scheduler::handle::Handle;
 use crate::store::Store;
 
@@ -40,7 +42,7 @@ impl EphemeralGateway {
         handle: &Handle,
     ) -> Result<Self> {
         let settings = &project.settings.gateway;
-        let socket_dir = SocketDir::create(private_root.join(format!("{}.gateway-{}", project.hash, ids::hex8())))?;
+        let socket_dir = SocketDir::create(private_root, project)?;
         let log = Arc::new(Log::new(&log_dir(&project.dir), "gateway"));
         let open = |address: IpAddr, port: u16, peers: Subnet| {
             let listener = ContainerListener {
@@ -104,17 +106,25 @@ fn is_not_of_this_host(error: &anyhow::Error) -> bool {
 /// Private directory of the socket behind the front; removed when dropped.
 struct SocketDir {
     path: PathBuf,
+    /// Lets the next run find the directory when this process is killed.
+    marker: Option<Marker>,
 }
 
 impl SocketDir {
-    fn create(path: PathBuf) -> Result<Self> {
+    fn create(private_root: &Path, project: &Project) -> Result<Self> {
+        let name = format!("gateway-{}", ids::hex8());
+        let marker = Some(Marker::put(&marker_dir(&project.dir), &name)?);
+        let path = private_root.join(staging::dir_name(&project.hash, &name));
         ensure_private_dir(&path)?;
-        Ok(Self { path })
+        Ok(Self { path, marker })
     }
 }
 
 impl Drop for SocketDir {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.path);
+        let removed = std::fs::remove_dir_all(&self.path);
+        if let Some(marker) = self.marker.take().filter(|_| removed.is_ok()) {
+            let _ = marker.take_away();
+        }
     }
 }
