@@ -156,9 +156,9 @@ impl Ran {
         lines.remove(0)
     }
 
-    /// Lines that are no protocol lines.
+    /// Lines that are neither protocol lines nor blank, which readers ignore.
     pub(crate) fn plain(&self) -> Vec<&str> {
-        self.stdout.lines().filter(|line| LogLine::parse(line).is_none()).collect()
+        self.stdout.lines().filter(|line| !line.is_empty() && LogLine::parse(line).is_none()).collect()
     }
 }
 

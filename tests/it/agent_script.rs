@@ -164,7 +164,7 @@ fn a_hundred_megabytes_pass_through_unharmed() {
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert!((100_000_000..100_000_010).contains(&count), "{count}");
     let tail = String::from_utf8(tail).unwrap();
-    assert!(tail.contains("x\nend\n{\"_log\":true,\"level\":\"info\",\"msg\":\"run completed\""), "{tail}");
+    assert!(tail.contains("x\nend\n\n{\"_log\":true,\"level\":\"info\",\"msg\":\"run completed\""), "{tail}");
 }
 
 fn with_timeout(script: &str, seconds: &str) -> Bed {

@@ -59,6 +59,8 @@ struct State {
     /// Number of the last line.
     seq: u64,
     masker: Masker,
+    /// Others write to the same place, perhaps the beginning of a line.
+    shared: bool,
     closed: bool,
 }
 
@@ -78,7 +80,15 @@ impl Reporter {
     }
 
     fn new(out: impl Write + Send + 'static) -> Self {
-        Self { state: Mutex::new(State { out: Box::new(out), seq: 0, masker: Masker::default(), closed: false }) }
+        Self {
+            state: Mutex::new(State {
+                out: Box::new(out),
+                seq: 0,
+                masker: Masker::default(),
+                shared: false,
+                closed: false,
+            }),
+        }
     }
 
     /// Takes these values out of everything that is written from now on.
@@ -122,10 +132,15 @@ impl Reporter {
             seq: Some(state.seq),
             fields: fields.iter().map(|(name, field)| ((*name).to_owned(), field.render(&state.masker))).collect(),
         };
-        let mut line = line.render();
-        line.push('\n');
+        // Whatever stands before it must not become part of it; readers ignore blank lines.
+        let line = format!("{}{}\n", if state.shared { "\n" } else { "" }, line.render());
         let _ = state.out.write_all(line.as_bytes());
         let _ = state.out.flush();
+    }
+
+    /// From now on others write to the same place.
+    pub(super) fn share_output(&self) {
+        self.lock().shared = true;
     }
 
     /// Ignores every further line, so that the one written last stays the last.

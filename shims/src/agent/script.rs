@@ -22,6 +22,7 @@ pub(super) fn find(statics: &Path) -> Option<PathBuf> {
 /// The shell cannot be started.
 pub(super) fn run(script: &Path, paths: &Paths, environment: &Environment, report: &Reporter) -> Result<i32> {
     report.info("script mode: running test-script.sh instead of LLM", &[]);
+    report.share_output();
     let mut shell = Command::new("sh");
     environment.apply(&mut shell);
     // A group of its own, so that the script can be ended together with what it has started.
