@@ -67,7 +67,7 @@ impl Masker {
         masked
     }
 
-    /// Masks every string inside a JSON value, keys excluded.
+    /// Masks every string inside a JSON value, names of members included.
     pub fn mask_json(&self, value: &mut serde_json::Value) {
         if self.needles.is_empty() {
             return;
@@ -79,7 +79,13 @@ impl Masker {
                 }
             }
             serde_json::Value::Array(items) => items.iter_mut().for_each(|item| self.mask_json(item)),
-            serde_json::Value::Object(members) => members.values_mut().for_each(|item| self.mask_json(item)),
+            serde_json::Value::Object(members) => {
+                if members.keys().any(|name| matches!(self.mask(name), std::borrow::Cow::Owned(_))) {
+                    let named = |(name, item): (String, _)| (self.mask(&name).into_owned(), item);
+                    *members = std::mem::take(members).into_iter().map(named).collect();
+                }
+                members.values_mut().for_each(|item| self.mask_json(item));
+            }
             _ => {}
         }
     }

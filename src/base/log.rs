@@ -66,7 +66,9 @@ impl Entry {
         if let std::borrow::Cow::Owned(text) = masker.mask(&self.msg) {
             self.msg = text;
         }
-        self.fields.values_mut().for_each(|value| masker.mask_json(value));
+        let mut fields = Value::Object(self.fields);
+        masker.mask_json(&mut fields);
+        self.fields = if let Value::Object(fields) = fields { fields } else { Map::new() };
         self
     }
 

@@ -62,7 +62,7 @@ impl Face for ContainerRoutes {
 
     fn handle(&self, request: &Req) -> anyhow::Result<Reply> {
         let Some((route, param)) = find(ROUTES, request.method, &request.path) else {
-            let path = foreign_path(&request.path);
+            let path = foreign_path(&self.gateway.handle.secrets().mask_all(&request.path));
             return Ok(self.logged(request.method, &path, || Reply::text(404, "404 Not Found")));
         };
         let answer = || (route.handler)(&self.gateway, &Asked { req: request, param }).unwrap_or_else(|reply| reply);

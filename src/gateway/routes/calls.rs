@@ -37,6 +37,8 @@ pub(in crate::gateway) fn create(gateway: &Gateway, asked: &Asked<'_>) -> Result
 /// Checks a call or a trigger signal, commits it and tells the scheduler.
 pub(super) fn dispatch(gateway: &Gateway, secret: &Secret, call: NewCall) -> Result<(), Reply> {
     let caller = gateway.caller(secret)?;
+    // Refusals and log lines name it; no agent's name is a secret.
+    let call = NewCall { target: gateway.handle.secrets().mask(&caller.instance, &call.target), ..call };
     accept(gateway, secret, &caller, call.clone()).inspect_err(|reply| {
         if reply.status == 409 {
             let reason: serde_json::Value = serde_json::from_slice(&reply.body).unwrap_or_default();
