@@ -328,7 +328,8 @@ impl Transcript {
         if let Some(text) = self.progress.line(pipe, &line) {
             report(&text);
         }
-        if !line.trim().is_empty() && !self.progress.in_notice {
+        let is_notice = pipe == Pipe::Stderr && self.progress.in_notice;
+        if !line.trim().is_empty() && !is_notice {
             if self.last.len() == ERROR_LINES {
                 self.last.pop_front();
             }
