@@ -46,7 +46,7 @@ const INSIDE: [(&str, &str, &str); 46] = [
         "grep ' /dev/shm ' /proc/mounts | cut -d' ' -f4 | tr , '\\n' | grep -xE 'nosuid|nodev|noexec|size=.*' | sort",
         "nodev noexec nosuid size=65536k",
     ),
-    ("processes", "cat /sys/fs/cgroup/pids.max /sys/fs/cgroup/pids/pids.max 2>/dev/null", "96"),
+    ("processes", "cat /sys/fs/cgroup/pids.max /sys/fs/cgroup/pids/pids.max 2>/dev/null", "256"),
     ("memory", "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null", "268435456"),
     ("its control group is all it sees", "cut -d: -f3 /proc/self/cgroup | sort -u", "/"),
     ("changing its control group", "echo 9999 2>/dev/null > /sys/fs/cgroup/pids/pids.max || echo refused", "refused"),
@@ -103,7 +103,7 @@ const INSIDE: [(&str, &str, &str); 46] = [
 #[test]
 #[cfg_attr(no_docker, ignore = "AL_TEST_NO_DOCKER is set")]
 fn from_inside() {
-    let project = Project::with_settings("[local]\nmemory = \"256m\"\ntmpSize = \"64m\"\npidsLimit = 96");
+    let project = Project::with_settings("[local]\nmemory = \"256m\"\ntmpSize = \"64m\"\npidsLimit = 256");
     project.credential("github_token", "token", TOKEN);
     project.credential("aws", "access_key_id", "of-somebody-else");
     let questions: String = INSIDE
@@ -152,6 +152,8 @@ fn command_lines() -> String {
 fn secrets_and_task_are_nowhere_but_in_the_staging_directory() {
     let project = Project::new();
     project.credential("github_token", "token", TOKEN);
+    project.credential("git_ssh", "username", "bot");
+    project.credential("git_ssh", "email", "bot@example.org");
     project.credential("git_ssh", "id_rsa", "-----BEGIN KEY-----\nplanted-line-of-a-private-key\n-----END KEY-----");
     let agent = project.worker("dev");
     project.configure(&agent, "credentials = [\"github_token\", \"git_ssh\"]\n");

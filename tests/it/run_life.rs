@@ -68,7 +68,7 @@ fn ctrl_c_on_a_terminal_leaves_it_clean() {
     let project = Project::new();
     let agent = project.worker("dev");
     let mut running = project.al(&["run", &agent, "trap '' INT; echo ready; sleep 60"]).on_terminal(80).start();
-    running.wait_for("] ready");
+    running.wait_for("mready");
     running.type_in("\x03");
     let done = running.finish();
     done.expect(130);

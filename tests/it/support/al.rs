@@ -159,8 +159,13 @@ impl Running<'_> {
     #[track_caller]
     pub(crate) fn wait_for(&self, text: &str) -> &Self {
         wait::within(LIMIT, &format!("{text:?} in the output of `{}`", self.line), || {
+            let has_ended = self.readers.iter().all(JoinHandle::is_finished);
             let output = self.output();
-            if output.contains(text) { Ok(()) } else { Err(format!("{} bytes of output", output.len())) }
+            if output.contains(text) {
+                return Ok(());
+            }
+            assert!(!has_ended, "{text:?} is not in the output of `{}`: {output}", self.line);
+            Err(format!("{} bytes of output", output.len()))
         });
         self
     }
