@@ -363,13 +363,13 @@ fn doctor_lists_what_good_projects_lack_and_passes_when_it_is_there() {
 }
 
 #[test]
-fn doctor_says_what_is_wrong_with_bad_projects() {
+fn doctor_and_run_say_what_is_wrong_with_bad_projects() {
     for_each("projects-bad", |fixture, complaints| {
         let text = fs::read_to_string(fixture.project.join("expected-error.txt")).unwrap();
         let expected: Vec<(&str, &str)> = text.lines().map(|line| line.split_once(": ").unwrap()).collect();
         let all = |name: &'static str| expected.iter().filter(move |(key, _)| *key == name).map(|(_, value)| *value);
         let command: Vec<&str> = all("command").next().unwrap().split(' ').collect();
-        if command[1] != "doctor" || WAITS_FOR_SCHEDULES.contains(&fixture.name.as_str()) {
+        if !["doctor", "run"].contains(&command[1]) || WAITS_FOR_SCHEDULES.contains(&fixture.name.as_str()) {
             return;
         }
         let (status, out, err) = fixture.al(&command[1..]);
