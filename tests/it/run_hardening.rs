@@ -213,6 +213,45 @@ al-shutdown "reason $GITHUB_TOKEN"; sleep 60
 
 #[test]
 #[cfg_attr(no_docker, ignore = "AL_TEST_NO_DOCKER is set")]
+fn nothing_of_the_environment_of_al_gets_in() {
+    let project = Project::new();
+    let agent = project.worker("dev");
+    let mut al =
+        project.al(&["run", &agent, "env -0 | cut -z -d= -f1 | tr '\\0' '\\n'; env | grep -c leaked'-'in", "--json"]);
+    for name in
+        ["GITHUB_TOKEN", "ANTHROPIC_API_KEY", "AWS_SECRET_ACCESS_KEY", "HTTPS_PROXY", "AL_SECRET_x__y__z", "PROMPT"]
+    {
+        al = al.env(name, "leaked-in");
+    }
+    let done = al.run();
+    done.expect(1);
+    let said = done.said();
+    let (count, names) = said.split_last().unwrap();
+    assert_eq!(count, "0");
+    let expected = [
+        "AL_AGENT_NAME",
+        "AL_INSTANCE_ID",
+        "AL_PROMPT_FILE",
+        "AL_RUN_FILE",
+        "AL_SIGNAL_DIR",
+        "AL_TRIGGER_TYPE",
+        "GATEWAY_URL",
+        "HOME",
+        "HOSTNAME",
+        "PATH",
+        "PROMPT",
+        "PWD",
+        "SHUTDOWN_SECRET",
+    ];
+    let unexpected: Vec<&String> = names
+        .iter()
+        .filter(|name| !expected.contains(&name.as_str()) && !name.starts_with(['#', ' ']) && *name != "_")
+        .collect();
+    assert!(unexpected.is_empty(), "{unexpected:?}");
+}
+
+#[test]
+#[cfg_attr(no_docker, ignore = "AL_TEST_NO_DOCKER is set")]
 fn from_outside() {
     let project = Project::new();
     project.credential("github_token", "token", TOKEN);

@@ -134,6 +134,79 @@ fn a_credential_that_vanishes_or_is_added_counts_at_the_next_run() {
 
 #[test]
 #[cfg_attr(no_docker, ignore = "AL_TEST_NO_DOCKER is set")]
+fn a_project_may_have_any_path_and_be_called_from_anywhere() {
+    let project = Project::new();
+    let agent = project.worker("dev");
+    let odd = project.outer().join("od d, 'näme': \"x\" $(y)");
+    std::os::unix::fs::symlink(project.root(), &odd).unwrap();
+    let done = project.al(&["run", &agent, "-p", odd.to_str().unwrap(), "echo hello; exit 4"]).run();
+    done.expect(4);
+    assert!(project.root().join(".al/logs").is_dir() && done.stdout.contains("] hello\n"));
+    // Another path is another project for Docker, with the same files.
+    let done = project.al(&["run", &agent, "-p", "../project/./agents/..", "exit 5"]).run();
+    done.expect(5);
+    project.assert_clean();
+}
+
+#[test]
+#[cfg_attr(no_docker, ignore = "AL_TEST_NO_DOCKER is set")]
+fn a_log_that_cannot_be_written_is_said_once_and_stops_nothing() {
+    let project = Project::new();
+    let agent = project.worker("dev");
+    project.write(".al/logs", "in the way");
+    let done = project.run(&agent, &["echo one; echo two; al-return v; exit 4"]);
+    done.expect(4);
+    assert!(done.stdout.contains("] two\n") && done.stdout.contains("returned: v\n"));
+    let warnings: Vec<&str> = done
+        .stderr
+        .lines()
+        .filter(|line| line.contains(&format!("{agent}-")))
+        .filter(|line| line.starts_with("Warning: "))
+        .collect();
+    assert_eq!(warnings.len(), 1, "{}", done.stderr);
+    project.assert_clean();
+}
+
+#[test]
+#[cfg_attr(no_docker, ignore = "AL_TEST_NO_DOCKER is set")]
+fn several_programs_at_once_build_an_image_for_all() {
+    let project = Project::new();
+    let agent = project.worker("dev");
+    project.write(
+        &format!("agents/{agent}/Dockerfile"),
+        "FROM al-agent:latest\nUSER root\nRUN sleep 1; echo made > /made\n",
+    );
+    let running: Vec<_> =
+        (0..4).map(|number| project.al(&["run", &agent, &format!("cat /made; exit {number}0")]).start()).collect();
+    for (number, running) in running.into_iter().enumerate() {
+        let done = running.finish();
+        done.expect(i32::try_from(number * 10).unwrap());
+        assert!(done.stdout.contains("] made\n"));
+    }
+    project.assert_clean();
+}
+
+#[test]
+#[cfg_attr(no_docker, ignore = "AL_TEST_NO_DOCKER is set")]
+fn agents_of_the_same_name_in_two_projects_do_not_meet() {
+    let (one, two) = (Project::new(), Project::new());
+    let agent = one.agent("dev", "echo one; sleep 1");
+    for (path, content) in
+        [("ACTIONS.md", "Do it.\n"), ("agent-config.toml", ""), ("test-script.sh", "echo two; sleep 1")]
+    {
+        two.write(&format!("agents/{agent}/{path}"), content);
+    }
+    for _ in 0..3 {
+        let running = [&one, &two, &one, &two].map(|project| project.al(&["run", &agent, "--json"]).start());
+        let said = running.map(|running| running.finish().said());
+        assert_eq!(said, [["one"], ["two"], ["one"], ["two"]]);
+    }
+    one.assert_clean();
+    two.assert_clean();
+}
+
+#[test]
+#[cfg_attr(no_docker, ignore = "AL_TEST_NO_DOCKER is set")]
 fn a_second_program_of_the_project_shares_it() {
     let project = Project::new();
     let agent = project.worker("dev");

@@ -122,6 +122,12 @@ fn a_return_value_survives_a_failure() {
     assert_eq!(returned("al-return kept; exit 7"), "kept");
     assert_eq!(returned("al-return kept; kill -9 $$"), "kept");
     assert_eq!(returned("true"), Value::Null);
+    let mebibyte = "head -c 1048576 /dev/zero | tr '\\0' x | al-return";
+    assert_eq!(returned(mebibyte), "x".repeat(1 << 20));
+    assert_eq!(returned("head -c 1048577 /dev/zero | tr '\\0' x | al-return > /dev/null; al-exit $?"), Value::Null);
+    // A person is shown its beginning.
+    let done = project.run(&agent, &[mebibyte]);
+    assert!(done.stdout.contains("returned: xxx") && done.stdout.len() < 10_000);
 }
 
 #[test]

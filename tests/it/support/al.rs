@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -25,6 +26,8 @@ pub(crate) struct Al<'p> {
     input: Input,
     /// Standard output is closed when it has written this.
     close_after: Option<&'static str>,
+    /// Nobody reads what it writes before this is true.
+    reading: Arc<AtomicBool>,
 }
 
 enum Input {
@@ -43,6 +46,7 @@ pub(crate) struct Running<'p> {
     started: Instant,
     streams: [Arc<Mutex<Vec<u8>>>; 2],
     readers: Vec<JoinHandle<()>>,
+    reading: Arc<AtomicBool>,
 }
 
 /// What came of a command.
@@ -65,7 +69,7 @@ impl<'p> Al<'p> {
         command.current_dir(project.root()).env_clear();
         command.env("PATH", std::env::var_os("PATH").expect("PATH is set"));
         command.env("HOME", project.home()).env("TMPDIR", project.temp()).env("TERM", "dumb");
-        Self { project, command, input: Input::Null, close_after: None }
+        Self { project, command, input: Input::Null, close_after: None, reading: Arc::new(true.into()) }
     }
 
     pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
@@ -87,6 +91,12 @@ impl<'p> Al<'p> {
     /// Has its reader go away after this text.
     pub(crate) fn read_until(mut self, text: &'static str) -> Self {
         self.close_after = Some(text);
+        self
+    }
+
+    /// Leaves what it writes unread until [`Running::read_on`].
+    pub(crate) fn unread(self) -> Self {
+        self.reading.store(false, Ordering::SeqCst);
         self
     }
 
@@ -126,8 +136,11 @@ impl<'p> Al<'p> {
         let pipes: [Box<dyn Read + Send>; 2] =
             [Box::new(child.stdout.take().expect("a pipe")), Box::new(child.stderr.take().expect("a pipe"))];
         let readers = pipes.into_iter().zip(&streams).map(|(mut pipe, stream)| {
-            let (stream, last) = (Arc::clone(stream), self.close_after);
+            let (stream, last, reading) = (Arc::clone(stream), self.close_after, Arc::clone(&self.reading));
             thread::spawn(move || {
+                while !reading.load(Ordering::SeqCst) {
+                    thread::sleep(Duration::from_millis(5));
+                }
                 let mut buffer = [0; 16 * 1024];
                 while let Ok(count @ 1..) = pipe.read(&mut buffer) {
                     let mut stream = stream.lock().unwrap();
@@ -139,7 +152,16 @@ impl<'p> Al<'p> {
             })
         });
         let readers = readers.collect();
-        Running { project: self.project, line, child, stdin, started: Instant::now(), streams, readers }
+        Running {
+            project: self.project,
+            line,
+            child,
+            stdin,
+            started: Instant::now(),
+            streams,
+            readers,
+            reading: self.reading,
+        }
     }
 
     /// Runs it to its end.
@@ -168,6 +190,11 @@ impl Running<'_> {
             Err(format!("{} bytes of output", output.len()))
         });
         self
+    }
+
+    /// Reads what was left [`Al::unread`].
+    pub(crate) fn read_on(&self) {
+        self.reading.store(true, Ordering::SeqCst);
     }
 
     /// Types this on its terminal, or writes it into its open standard input.

@@ -159,6 +159,20 @@ impl Project {
         self.al(&[&["run", agent], args].concat()).run()
     }
 
+    /// A search path on which `docker` behaves so: an arm of a shell's `case` about its first argument. All other
+    /// commands go to the real one.
+    pub(crate) fn docker_that(&self, arm: &str) -> String {
+        let path = std::env::var("PATH").expect("PATH is set");
+        let real = path.split(':').map(|dir| Path::new(dir).join("docker")).find(|file| file.is_file());
+        let real = real.expect("docker is on PATH");
+        let dir = self.outer().join("bin");
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("docker"), format!("#!/bin/sh\ncase $1 in {arm};; esac\nexec {} \"$@\"\n", real.display()))
+            .unwrap();
+        fs::set_permissions(dir.join("docker"), fs::Permissions::from_mode(0o755)).unwrap();
+        format!("{}:{path}", dir.display())
+    }
+
     /// Label of this project's containers.
     pub(crate) fn label(&self) -> String {
         format!("al.project={}", self.hash())
