@@ -1,6 +1,8 @@
 //! From a container's output lines to log entries, and what the host learns from them on the way
 //! (containers.md §8, scheduler.md §13.4).
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 use shims::wire::log::LogLine;
 use shims::wire::usage::Usage;
@@ -15,6 +17,8 @@ use crate::model::outcome::ModelFailure;
 const LONGEST_OUTPUT: usize = 4000;
 /// How far a container's clock may be off, in milliseconds.
 const CLOCK_TOLERANCE_MS: i64 = 60_000;
+/// Largest gap that is remembered: a container may claim any number.
+const MOST_MISSING: u64 = 10_000;
 /// Longest stderr line in one entry, in characters.
 const LONGEST_STDERR: usize = 500;
 /// What is kept of what a provider said, in characters.
@@ -41,13 +45,21 @@ pub struct Translator {
     masker: Masker,
     /// Before this the run said nothing.
     since: UnixMs,
+    /// Numbers below the highest one seen that were not: written while no client was attached.
+    missing: BTreeSet<u64>,
     pub learned: Learned,
 }
 
 impl Translator {
     /// For a run whose secrets the masker knows.
     pub fn new(instance: &str, masker: Masker) -> Self {
-        Self { instance: instance.to_owned(), masker, since: UnixMs::now(), learned: Learned::default() }
+        Self {
+            instance: instance.to_owned(),
+            masker,
+            since: UnixMs::now(),
+            missing: BTreeSet::new(),
+            learned: Learned::default(),
+        }
     }
 
     /// A line of stdout; `None` for a blank one.
@@ -87,7 +99,8 @@ impl Translator {
     /// A protocol line that was read again after a re-attach: only what was not seen before counts.
     pub fn again(&mut self, line: &str) -> Option<Entry> {
         let seq = LogLine::parse(line)?.seq?;
-        if seq > self.learned.last_seq { self.stdout(line) } else { None }
+        let is_new = seq > self.learned.last_seq || self.missing.contains(&seq);
+        if is_new { self.stdout(line) } else { None }
     }
 
     /// A line of stderr; `None` for a blank one.
@@ -105,6 +118,11 @@ impl Translator {
 
     fn learn(&mut self, line: &LogLine) {
         if let Some(seq) = line.seq {
+            let first_missing = self.learned.last_seq.saturating_add(1);
+            if seq > first_missing && seq - first_missing <= MOST_MISSING {
+                self.missing.extend(first_missing..seq);
+            }
+            self.missing.remove(&seq);
             self.learned.last_seq = self.learned.last_seq.max(seq);
         }
         let text = |name: &str| line.fields.get(name).and_then(Value::as_str);
@@ -227,5 +245,12 @@ mod tests {
         assert_eq!(translator.again(line), None);
         assert!(translator.again(r#"{"_log":true,"msg":"x","seq":4}"#).is_some());
         assert_eq!(translator.again("plain"), None);
+        // What was missed between two lines that were seen counts, once.
+        assert!(translator.stdout(r#"{"_log":true,"msg":"x","seq":7}"#).is_some());
+        let missed = r#"{"_log":true,"msg":"x","seq":6}"#;
+        assert!(translator.again(missed).is_some());
+        assert_eq!(translator.again(missed), None);
+        // A claimed number costs nothing.
+        assert!(translator.stdout(r#"{"_log":true,"msg":"x","seq":18446744073709551615}"#).is_some());
     }
 }
