@@ -325,16 +325,16 @@ mod tests {
 
     #[test]
     fn links_do_not_lead_out() {
-        let (dir, store) = store(&[("github_token/default/token", "x"), ("github_token/work/other", "y")]);
+        let (dir, store) = store(&[("github_token/default/token", "x"), ("github_token/spare/other", "y")]);
         let outside = dir.path().join("outside");
         fs::create_dir(&outside).unwrap();
         fs::write(outside.join("token"), "stolen").unwrap();
         std::os::unix::fs::symlink(&outside, store.root().join("github_token/out")).unwrap();
         let within = store.root().join("github_token/default/token");
-        std::os::unix::fs::symlink(within, store.root().join("github_token/work/token")).unwrap();
+        std::os::unix::fs::symlink(within, store.root().join("github_token/spare/token")).unwrap();
         assert_eq!(store.status(&reference("github_token:out")).unwrap(), Status::Missing);
-        assert_eq!(store.status(&reference("github_token:work")).unwrap(), Status::Complete);
-        assert_eq!(store.instances("github_token").unwrap(), ["default", "work"]);
+        assert_eq!(store.status(&reference("github_token:spare")).unwrap(), Status::Complete);
+        assert_eq!(store.instances("github_token").unwrap(), ["default", "spare"]);
         assert!(!store.remove(&reference("github_token:out")).unwrap());
         assert!(outside.join("token").exists());
     }
