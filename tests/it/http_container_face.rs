@@ -14,9 +14,10 @@ use action_llama::base::subnet::Subnet;
 use action_llama::gateway::{ContainerFace, ContainerListener, Gateway};
 use action_llama::model::names::{AgentName, InstanceId};
 use action_llama::model::outcome::{Class, Outcome, RunResult};
+use action_llama::model::status::AgentStatus;
 use action_llama::model::wire::requests as wire;
 use action_llama::model::wire::run_file::TriggerKind;
-use action_llama::scheduler::handle::{AgentSnapshot, Event, Handle, Snapshot};
+use action_llama::scheduler::handle::{Event, Handle, Snapshot};
 use action_llama::store::containers::{self, Identity, Origin};
 use action_llama::store::runs::{self, RetryPolicy};
 use action_llama::store::{Store, items};
@@ -52,10 +53,11 @@ impl Fixture {
         let store = Arc::new(Store::open_in_memory().unwrap());
         let (sender, events) = unbounded();
         let handle = Handle::new(sender);
-        let agent = |scale, paused| AgentSnapshot { scale, paused, timeout_seconds: 900 };
+        let agent = |name: &str, scale, paused| Arc::new(AgentStatus { paused, ..AgentStatus::idle(name, scale, 900) });
         let agents = [("dev", 1, false), ("reviewer", 2, false), ("off", 0, false), ("resting", 1, true)];
-        let agents: BTreeMap<_, _> = agents.map(|(name, scale, paused)| (name.to_owned(), agent(scale, paused))).into();
-        handle.publish(Snapshot { agents, paused: false, max_call_depth: 3 });
+        let agents: BTreeMap<_, _> =
+            agents.map(|(name, scale, paused)| (name.to_owned(), agent(name, scale, paused))).into();
+        handle.publish(Snapshot { agents, max_call_depth: 3, ..Snapshot::default() });
         let listener = ContainerListener {
             address: (Ipv4Addr::LOCALHOST, 0).into(),
             peers,
@@ -364,7 +366,7 @@ fn a_call_from_acceptance_to_its_result() {
     let fixture = Fixture::new();
     let (dev, other) = (fixture.run(&["dev"]), fixture.run(&["dev"]));
     let id = fixture.call(&dev, "reviewer");
-    assert!(matches!(fixture.events.try_recv(), Ok(Event::ItemQueued)));
+    assert!(matches!(fixture.events.try_recv(), Ok(Event::QueueChanged)));
     let show = |run: &Run, rest: &str| get(fixture.address, &format!("/calls/{id}?secret={}{rest}", run.secret));
     assert_eq!(show(&dev, "").json(), json!({"status": "pending"}));
     // None of these is a wait.
@@ -477,7 +479,7 @@ fn signals() {
         200,
         &ok,
     );
-    assert!(matches!(fixture.events.try_recv(), Ok(Event::ItemQueued)));
+    assert!(matches!(fixture.events.try_recv(), Ok(Event::QueueChanged)));
     assert!(fixture.claim("reviewer").is_some());
 
     // The value of the run that answers a call, as text or as JSON; the last one wins.

@@ -14,7 +14,7 @@ use crate::gateway::Gateway;
 use crate::gateway::input::{Fields, missing, query_secret};
 use crate::gateway::routing::Asked;
 use crate::http::Reply;
-use crate::scheduler::handle::{Event, Snapshot};
+use crate::scheduler::handle::Snapshot;
 use crate::store::calls::{self, CallState, NewCall};
 use crate::store::containers::Registration;
 
@@ -48,7 +48,7 @@ pub(super) fn dispatch(gateway: &Gateway, secret: &Secret, call: NewCall) -> Res
         }
     })?;
     gateway.request_log.write(&line(Level::Info, "call accepted", &caller, &call).field("depth", caller.depth));
-    gateway.handle.send(Event::ItemQueued);
+    gateway.handle.queue_changed();
     Ok(())
 }
 
@@ -84,7 +84,7 @@ fn check(snapshot: &Snapshot, caller: &Registration, target: &str) -> Result<(),
     }
     match snapshot.agents.get(target) {
         None => return refuse(format!("target agent \"{target}\" not found")),
-        Some(agent) if agent.scale == 0 => return refuse(format!("target agent \"{target}\" is disabled")),
+        Some(agent) if agent.wanted_scale == 0 => return refuse(format!("target agent \"{target}\" is disabled")),
         Some(agent) if agent.paused => return refuse(format!("target agent \"{target}\" is paused")),
         Some(_) => {}
     }
