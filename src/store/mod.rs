@@ -8,6 +8,7 @@
 pub mod calls;
 mod commit;
 pub mod containers;
+pub mod flags;
 mod health;
 pub mod items;
 mod legacy;
@@ -15,6 +16,7 @@ pub mod locks;
 mod open;
 pub mod runs;
 mod schema;
+pub mod sessions;
 mod tally;
 #[cfg(test)]
 mod testing;
