@@ -5,10 +5,12 @@ use std::time::Duration;
 use anyhow::Result;
 use rusqlite::{OptionalExtension as _, Row, params};
 
+use super::containers::parse_usage;
 use super::items::{Item, Kind};
 use super::{Tx, calls, int, items, locks};
 use crate::base::clock::UnixMs;
 use crate::model::outcome::{Class, Outcome, RunResult};
+use crate::model::wire::usage::Usage;
 
 /// Longest delay before another attempt.
 const LONGEST_DELAY_SECONDS: u64 = 900;
@@ -72,6 +74,7 @@ struct Live {
     call_id: Option<String>,
     work_id: Option<i64>,
     return_value: Option<String>,
+    usage: Option<Usage>,
 }
 
 fn live(row: &Row<'_>) -> rusqlite::Result<Live> {
@@ -86,6 +89,7 @@ fn live(row: &Row<'_>) -> rusqlite::Result<Live> {
         call_id: row.get(7)?,
         work_id: row.get(8)?,
         return_value: row.get(9)?,
+        usage: parse_usage(row.get(10)?),
     })
 }
 
@@ -103,7 +107,7 @@ pub fn finish_run(
 ) -> Result<Option<Ended>> {
     let mut query = tx.prepare_cached(
         "DELETE FROM containers WHERE instance_id = ? RETURNING agent, container_name, trigger, source, rerun, depth,
-         chain, call_id, work_id, return_value",
+         chain, call_id, work_id, return_value, usage",
     )?;
     let Some(mut live) = query.query_row([instance], live).optional()? else { return Ok(None) };
     // What the container said at its end counts more than what it said on the way.
@@ -118,8 +122,8 @@ pub fn finish_run(
 }
 
 fn insert_record(tx: &Tx<'_>, instance: &str, live: &Live, item: Option<&Item>, outcome: &Outcome) -> Result<()> {
-    let usage = outcome.usage.as_ref();
-    let tokens = |count: fn(&crate::model::wire::usage::Usage) -> u64| usage.map(|usage| int(count(usage)));
+    let usage = outcome.usage.as_ref().or(live.usage.as_ref());
+    let tokens = |count: fn(&Usage) -> u64| usage.map(|usage| int(count(usage)));
     let caller = live.call_id.as_deref().map(|call_id| calls::caller(tx, call_id)).transpose()?.flatten();
     let duration = outcome.finished_at.since(outcome.started_at);
     tx.prepare_cached(
@@ -177,11 +181,15 @@ fn end_item(tx: &Tx<'_>, item: Item, outcome: &Outcome, policy: &RetryPolicy, no
         ItemEnd::Dead => ("dead", Some("attempts_exhausted"), 0),
     };
     let finished_at = (state != "queued").then_some(now.0);
-    tx.prepare_cached(
-        "UPDATE work_items SET state = ?, reason = ?, not_before = ?, last_error = ?, finished_at = ?
-         WHERE id = ? AND state = 'running'",
-    )?
-    .execute(params![state, reason, not_before, outcome.error, finished_at, item.id])?;
+    let changed = tx
+        .prepare_cached(
+            "UPDATE work_items SET state = ?, reason = ?, not_before = ?, last_error = ?, finished_at = ?
+             WHERE id = ? AND state = 'running'",
+        )?
+        .execute(params![state, reason, not_before, outcome.error, finished_at, item.id])?;
+    if changed > 0 && state == "queued" {
+        tx.note(|notes| notes.add_queued(&item.agent, 1));
+    }
     Ok((item, end))
 }
 
@@ -269,7 +277,7 @@ mod tests {
     use crate::store::Store;
     use crate::store::calls::{CallState, NewCall};
     use crate::store::containers::{self, Registration};
-    use crate::store::items::Death;
+    use crate::store::items::{Death, Which};
 
     /// An agent `dev` that is called to `reviewer`: the store, the caller's instance, the id of the call.
     fn with_call() -> (Store, String, String) {
@@ -442,7 +450,7 @@ mod tests {
             call(&store, &caller, id, 10);
         }
         let out = |most| store.write(move |tx| items::push_out(tx, "reviewer", 1, most, UnixMs(30))).unwrap();
-        let ids = |items: Vec<Item>| items.into_iter().filter_map(|item| item.call_id).collect::<Vec<_>>();
+        let ids = |items: Vec<items::Buried>| items.into_iter().filter_map(|item| item.call_id).collect::<Vec<_>>();
         assert_eq!(ids(out(2)), ["c1", "c2"]);
         assert_eq!(ids(out(2)), ["c3"]);
         let message = "queue full, call dropped".to_owned();
@@ -454,8 +462,8 @@ mod tests {
     fn the_first_end_of_a_call_stays() {
         let (store, caller, id) = with_call();
         let (instance, item) = claim(&store, 20).unwrap();
-        let buried = store.write(move |tx| items::bury(tx, &item, &Death::AgentMissing, UnixMs(25))).unwrap();
-        assert!(!buried, "it runs");
+        let buried = store.write(move |tx| items::bury(tx, item.id, Death::AgentMissing, UnixMs(25))).unwrap();
+        assert_eq!(buried, None, "it runs");
         store.write(|tx| calls::fail(tx, "c1", "call timed out", UnixMs(26))).unwrap();
         finish(&store, &instance, outcome(Class::Ok, 0), 30);
         let message = "call timed out".to_owned();
@@ -469,12 +477,7 @@ mod tests {
             (Death::AgentDisabled, "target agent \"reviewer\" is disabled"),
         ] {
             let (store, caller, id) = with_call();
-            store
-                .write(move |tx| {
-                    let item = items::queued(tx, "reviewer")?.remove(0);
-                    items::bury(tx, &item, &death, UnixMs(25))
-                })
-                .unwrap();
+            store.write(move |tx| items::bury_agent(tx, "reviewer", Which::Calls, death, UnixMs(25))).unwrap();
             assert_eq!(state(&store, &id, &caller), Some(CallState::Error { message: text.into() }));
         }
     }
