@@ -8,6 +8,7 @@ mod agent_preflight;
 mod agent_process;
 mod agent_script;
 mod agent_session;
+mod cli_cron;
 mod cli_doctor;
 mod http_container_face;
 mod http_hostile;
