@@ -27,3 +27,4 @@ mod shims_signals;
 mod shims_wait;
 mod support;
 mod tidy;
+mod webhooks;
