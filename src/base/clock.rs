@@ -21,6 +21,11 @@ impl UnixMs {
         self.utc().to_rfc3339_opts(SecondsFormat::Millis, true)
     }
 
+    /// Reads an ISO 8601 instant with a zone.
+    pub fn parse_iso(text: &str) -> Option<Self> {
+        Some(Self(DateTime::parse_from_rfc3339(text).ok()?.timestamp_millis()))
+    }
+
     /// `YYYY-MM-DD` in UTC.
     pub fn utc_date(self) -> String {
         self.utc().format("%Y-%m-%d").to_string()
@@ -65,6 +70,13 @@ mod tests {
     fn writes_iso_with_milliseconds() {
         assert_eq!(UnixMs(1_767_323_045_007).to_iso(), "2026-01-02T03:04:05.007Z");
         assert_eq!(UnixMs(1_767_323_045_007).utc_date(), "2026-01-02");
+    }
+
+    #[test]
+    fn reads_what_it_writes() {
+        assert_eq!(UnixMs::parse_iso("2026-01-02T03:04:05.007Z"), Some(UnixMs(1_767_323_045_007)));
+        assert_eq!(UnixMs::parse_iso("2026-01-02T04:04:05+01:00"), Some(UnixMs(1_767_323_045_000)));
+        assert_eq!(UnixMs::parse_iso("yesterday"), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::containers::Registration;
 use super::items::{self, Kind, NewItem};
+use super::tally::Notes;
 use super::{Tx, int};
 use crate::base::clock::UnixMs;
 
@@ -69,6 +70,7 @@ pub fn accept(tx: &Tx<'_>, caller: &Registration, call: &NewCall, now: UnixMs) -
         kind: if call.call_id.is_some() { Kind::Call } else { Kind::Trigger },
         source: caller.agent.clone(),
         context: json!({ "context": call.context }),
+        receipt_id: None,
         call_id: call.call_id.clone(),
         depth: caller.depth + 1,
         chain: caller.chain.clone(),
@@ -108,7 +110,7 @@ pub(super) fn set_pending(tx: &Tx<'_>, call_id: &str, now: UnixMs) -> Result<()>
 }
 
 fn set_open(tx: &Tx<'_>, call_id: &str, status: &str, now: UnixMs) -> Result<()> {
-    tx.call_changed.set(true);
+    tx.note(Notes::change_call);
     tx.prepare_cached(
         "UPDATE calls SET status = ?, status_at = ? WHERE call_id = ? AND status IN ('pending', 'running')",
     )?
@@ -134,13 +136,43 @@ fn end(
     message: Option<&str>,
     now: UnixMs,
 ) -> Result<()> {
-    tx.call_changed.set(true);
+    tx.note(Notes::change_call);
     tx.prepare_cached(
         "UPDATE calls SET status = ?1, return_value = ?2, error_message = ?3, status_at = ?4, completed_at = ?4
          WHERE call_id = ?5 AND status IN ('pending', 'running')",
     )?
     .execute(params![status, value, message, now.0, call_id])?;
     Ok(())
+}
+
+/// Its item, which had failed or was dead, waits again. A record that ended well, or is gone, stays so.
+pub(super) fn reopen(tx: &Tx<'_>, call_id: &str, now: UnixMs) -> Result<()> {
+    tx.note(Notes::change_call);
+    tx.prepare_cached(
+        "UPDATE calls SET status = 'pending', error_message = NULL, status_at = ?, completed_at = NULL
+         WHERE call_id = ? AND status = 'error'",
+    )?
+    .execute(params![now.0, call_id])?;
+    Ok(())
+}
+
+/// Fails open calls whose item is neither queued nor running: nobody works on them any more. For a start, after the
+/// ends of all lost runs were recorded. Gives how many there were.
+///
+/// # Errors
+/// When the database fails.
+pub fn fail_orphans(tx: &Tx<'_>, now: UnixMs) -> Result<usize> {
+    let orphans: Vec<String> = tx
+        .prepare_cached(
+            "SELECT call_id FROM calls WHERE status IN ('pending', 'running') AND call_id NOT IN
+             (SELECT call_id FROM work_items WHERE call_id IS NOT NULL AND state IN ('queued', 'running'))",
+        )?
+        .query_map([], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    for call_id in &orphans {
+        fail(tx, call_id, "scheduler restarted", now)?;
+    }
+    Ok(orphans.len())
 }
 
 /// Instance that made a call.

@@ -177,11 +177,15 @@ fn end_item(tx: &Tx<'_>, item: Item, outcome: &Outcome, policy: &RetryPolicy, no
         ItemEnd::Dead => ("dead", Some("attempts_exhausted"), 0),
     };
     let finished_at = (state != "queued").then_some(now.0);
-    tx.prepare_cached(
-        "UPDATE work_items SET state = ?, reason = ?, not_before = ?, last_error = ?, finished_at = ?
-         WHERE id = ? AND state = 'running'",
-    )?
-    .execute(params![state, reason, not_before, outcome.error, finished_at, item.id])?;
+    let changed = tx
+        .prepare_cached(
+            "UPDATE work_items SET state = ?, reason = ?, not_before = ?, last_error = ?, finished_at = ?
+             WHERE id = ? AND state = 'running'",
+        )?
+        .execute(params![state, reason, not_before, outcome.error, finished_at, item.id])?;
+    if changed > 0 && state == "queued" {
+        tx.note(|notes| notes.add_queued(&item.agent, 1));
+    }
     Ok((item, end))
 }
 
@@ -269,7 +273,7 @@ mod tests {
     use crate::store::Store;
     use crate::store::calls::{CallState, NewCall};
     use crate::store::containers::{self, Registration};
-    use crate::store::items::Death;
+    use crate::store::items::{Death, Which};
 
     /// An agent `dev` that is called to `reviewer`: the store, the caller's instance, the id of the call.
     fn with_call() -> (Store, String, String) {
@@ -442,7 +446,7 @@ mod tests {
             call(&store, &caller, id, 10);
         }
         let out = |most| store.write(move |tx| items::push_out(tx, "reviewer", 1, most, UnixMs(30))).unwrap();
-        let ids = |items: Vec<Item>| items.into_iter().filter_map(|item| item.call_id).collect::<Vec<_>>();
+        let ids = |items: Vec<items::Buried>| items.into_iter().filter_map(|item| item.call_id).collect::<Vec<_>>();
         assert_eq!(ids(out(2)), ["c1", "c2"]);
         assert_eq!(ids(out(2)), ["c3"]);
         let message = "queue full, call dropped".to_owned();
@@ -454,8 +458,8 @@ mod tests {
     fn the_first_end_of_a_call_stays() {
         let (store, caller, id) = with_call();
         let (instance, item) = claim(&store, 20).unwrap();
-        let buried = store.write(move |tx| items::bury(tx, &item, &Death::AgentMissing, UnixMs(25))).unwrap();
-        assert!(!buried, "it runs");
+        let buried = store.write(move |tx| items::bury(tx, item.id, Death::AgentMissing, UnixMs(25))).unwrap();
+        assert_eq!(buried, None, "it runs");
         store.write(|tx| calls::fail(tx, "c1", "call timed out", UnixMs(26))).unwrap();
         finish(&store, &instance, outcome(Class::Ok, 0), 30);
         let message = "call timed out".to_owned();
@@ -469,12 +473,7 @@ mod tests {
             (Death::AgentDisabled, "target agent \"reviewer\" is disabled"),
         ] {
             let (store, caller, id) = with_call();
-            store
-                .write(move |tx| {
-                    let item = items::queued(tx, "reviewer")?.remove(0);
-                    items::bury(tx, &item, &death, UnixMs(25))
-                })
-                .unwrap();
+            store.write(move |tx| items::bury_agent(tx, "reviewer", Which::Calls, death, UnixMs(25))).unwrap();
             assert_eq!(state(&store, &id, &caller), Some(CallState::Error { message: text.into() }));
         }
     }

@@ -1,10 +1,16 @@
-//! The tables (scheduler.md §1.3).
+//! The tables and their versions (scheduler.md §1.3).
 
-use rusqlite::{Connection, Result};
+use anyhow::{Context as _, Result};
+use rusqlite::{Connection, TransactionBehavior};
 
-/// `user_version` of a database with these tables.
-const VERSION: i64 = 1;
+use super::legacy::{self, TakenOver};
 
+/// What makes version n + 1 of version n. Version 0 is an empty database, or the one of release 0.13.2.
+const MIGRATIONS: [&str; 1] = [TABLES];
+/// `user_version` of a database with the tables of this release.
+pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
+
+// The columns of a row are read from front to back, so the large ones of the receipts come last.
 const TABLES: &str = "
 CREATE TABLE work_items (id INTEGER PRIMARY KEY AUTOINCREMENT,
   agent TEXT NOT NULL, kind TEXT NOT NULL CHECK (kind IN ('webhook','call','trigger','manual')),
@@ -57,9 +63,10 @@ CREATE INDEX idx_locks_holder ON locks(holder);
 
 CREATE TABLE webhook_receipts (id TEXT PRIMARY KEY, provider TEXT NOT NULL, delivery_id TEXT, matched_source TEXT,
   event TEXT, action TEXT, summary TEXT, received_at INTEGER NOT NULL, client TEXT,
-  headers TEXT, body BLOB, body_bytes INTEGER NOT NULL,
+  body_bytes INTEGER NOT NULL,
   status TEXT NOT NULL,
-  reason TEXT, matched INTEGER NOT NULL DEFAULT 0, skipped INTEGER NOT NULL DEFAULT 0, replay_of TEXT);
+  reason TEXT, matched INTEGER NOT NULL DEFAULT 0, skipped INTEGER NOT NULL DEFAULT 0, replay_of TEXT,
+  headers TEXT, body BLOB);
 CREATE INDEX idx_receipts_delivery ON webhook_receipts(provider, delivery_id);
 CREATE INDEX idx_receipts_time ON webhook_receipts(received_at);
 
@@ -68,8 +75,25 @@ CREATE TABLE sessions (id_sha256 TEXT PRIMARY KEY, created_at INTEGER NOT NULL, 
 CREATE TABLE flags (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 ";
 
-/// Makes the tables of an empty database.
-pub(super) fn create(db: &Connection) -> Result<()> {
-    db.execute_batch(TABLES)?;
-    db.pragma_update(None, "user_version", VERSION)
+/// The version of a database.
+pub(super) fn version(db: &Connection) -> Result<i64> {
+    Ok(db.pragma_query_value(None, "user_version", |row| row.get(0))?)
+}
+
+/// Whether this release can work with a database of that version.
+pub(super) fn is_known(version: i64) -> bool {
+    (0..=VERSION).contains(&version)
+}
+
+/// Brings a database to the version of this release, in one transaction that also shows that it can be written.
+pub(super) fn migrate(db: &mut Connection) -> Result<Option<TakenOver>> {
+    let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let version = version(&tx)?;
+    for step in MIGRATIONS.iter().skip(usize::try_from(version).unwrap_or(0)) {
+        tx.execute_batch(step).context("change the tables")?;
+    }
+    let taken_over = if version == 0 { legacy::take_over(&tx).context("take the old state over")? } else { None };
+    tx.pragma_update(None, "user_version", VERSION)?;
+    tx.commit()?;
+    Ok(taken_over)
 }
