@@ -1,5 +1,7 @@
 //! Random identifiers.
 
+use super::clock::UnixMs;
+
 /// Eight lower-case hex digits: the random part of an instance id.
 pub fn hex8() -> String {
     hex(&random::<4>())
@@ -10,10 +12,25 @@ pub fn hex32() -> String {
     hex(&random::<16>())
 }
 
+/// Sixty-four lower-case hex digits: 32 random bytes.
+pub fn hex64() -> String {
+    hex(&random::<32>())
+}
+
 /// A version 4 UUID in text form.
 pub fn uuid_v4() -> String {
+    uuid(random::<16>(), 4)
+}
+
+/// A version 7 UUID in text form: later ones are greater, except within a millisecond.
+pub fn uuid_v7(now: UnixMs) -> String {
     let mut bytes = random::<16>();
-    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[..6].copy_from_slice(&now.0.to_be_bytes()[2..]);
+    uuid(bytes, 7)
+}
+
+fn uuid(mut bytes: [u8; 16], version: u8) -> String {
+    bytes[6] = bytes[6] & 0x0f | version << 4;
     bytes[8] = bytes[8] & 0x3f | 0x80;
     let text = hex(&bytes);
     format!("{}-{}-{}-{}-{}", &text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..])
@@ -46,5 +63,14 @@ mod tests {
         assert_eq!(&id[14..15], "4");
         assert!("89ab".contains(&id[19..20]));
         assert_ne!(id, uuid_v4());
+    }
+
+    #[test]
+    fn uuids_of_version_7_are_in_the_order_of_time() {
+        let id = uuid_v7(UnixMs(0x0190_1234_5678));
+        assert!(id.starts_with("01901234-5678-7"), "{id}");
+        assert!("89ab".contains(&id[19..20]));
+        assert!(id < uuid_v7(UnixMs(0x0190_1234_5679)));
+        assert_ne!(id, uuid_v7(UnixMs(0x0190_1234_5678)));
     }
 }

@@ -114,6 +114,25 @@ pub fn list(db: &Connection, holder: &str, now: UnixMs) -> Result<Vec<Lock>> {
     Ok(query.query_map(params![holder, now.0], lock)?.collect::<Result<_, _>>()?)
 }
 
+/// All live locks with the agents of their holders, in the order in which they were taken.
+///
+/// # Errors
+/// When the database fails.
+pub fn all(db: &Connection, now: UnixMs) -> Result<Vec<(Lock, String)>> {
+    let mut query = db.prepare_cached(
+        "SELECT resource_key, holder, held_since, expires_at, agent FROM locks
+         LEFT JOIN containers ON instance_id = holder WHERE expires_at > ? ORDER BY held_since, resource_key",
+    )?;
+    let locks = query.query_map([now.0], |row| {
+        let lock = lock(row)?;
+        // The holder may be gone, and its lock not swept away yet.
+        let named = || lock.holder.rsplit_once('-').map_or(lock.holder.as_str(), |(agent, _)| agent).to_owned();
+        let agent = row.get::<_, Option<String>>(4)?.unwrap_or_else(named);
+        Ok((lock, agent))
+    })?;
+    Ok(locks.collect::<Result<_, _>>()?)
+}
+
 /// Releases everything that an instance holds; gives how many locks that were.
 ///
 /// # Errors
@@ -154,6 +173,34 @@ fn lock(row: &rusqlite::Row<'_>) -> rusqlite::Result<Lock> {
 
 fn is_registered(tx: &Tx<'_>, instance: &str) -> Result<bool> {
     Ok(tx.prepare_cached("SELECT 1 FROM containers WHERE instance_id = ?")?.exists([instance])?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+    use crate::store::runs::testing::register;
+
+    #[test]
+    fn all_live_locks_are_listed_with_their_agents() {
+        let store = Store::open_in_memory().unwrap();
+        let (one, two) = (register(&store, "dev"), register(&store, "dev-tools"));
+        let take = |key: &'static str, holder: &str, now: i64| {
+            let holder = holder.to_owned();
+            store.write(move |tx| acquire(tx, key, &holder, Duration::from_secs(10), UnixMs(now))).unwrap();
+        };
+        take("z", &two, 1);
+        take("a", &one, 2);
+        take("gone", "dev-ops-0a0b0c0d", 3);
+        take("z", &two, 4);
+        let listed = |now: i64| -> Vec<_> {
+            let locks = store.read(|db| all(db, UnixMs(now))).unwrap();
+            locks.into_iter().map(|(lock, agent)| (lock.resource_key, agent)).collect()
+        };
+        let expected = [("z", "dev-tools"), ("a", "dev"), ("gone", "dev-ops")];
+        assert_eq!(listed(5), expected.map(|(key, agent)| (key.to_owned(), agent.to_owned())));
+        assert_eq!(listed(10_003), [("z".to_owned(), "dev-tools".to_owned())]);
+    }
 }
 
 #[cfg(test)]

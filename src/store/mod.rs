@@ -8,13 +8,16 @@
 pub mod calls;
 mod commit;
 pub mod containers;
+pub mod flags;
 mod health;
 pub mod items;
 mod legacy;
 pub mod locks;
 mod open;
+pub mod receipts;
 pub mod runs;
 mod schema;
+pub mod sessions;
 mod tally;
 #[cfg(test)]
 mod testing;
@@ -39,6 +42,8 @@ use crate::base::clock::UnixMs;
 
 /// Statements kept prepared; more than there are.
 const STATEMENTS: usize = 128;
+/// After so many new receipts the old ones are checked.
+const RECEIPTS_TO_CHECK: u64 = 1000;
 
 /// An open database.
 pub struct Store {
@@ -198,6 +203,11 @@ impl Store {
     /// The items that were accepted since the last time, in the order of their commits.
     pub fn take_accepted(&self) -> Vec<Accepted> {
         self.tally.take_accepted()
+    }
+
+    /// Whether a thousand receipts were committed since this said so the last time: they are to be checked then.
+    pub fn take_receipts_due(&self) -> bool {
+        self.tally.take_receipts(RECEIPTS_TO_CHECK)
     }
 
     /// Number that changes with every commit that changes a call. Read it before the call, so that nothing is missed.

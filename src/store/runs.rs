@@ -5,10 +5,12 @@ use std::time::Duration;
 use anyhow::Result;
 use rusqlite::{OptionalExtension as _, Row, params};
 
+use super::containers::parse_usage;
 use super::items::{Item, Kind};
 use super::{Tx, calls, int, items, locks};
 use crate::base::clock::UnixMs;
 use crate::model::outcome::{Class, Outcome, RunResult};
+use crate::model::wire::usage::Usage;
 
 /// Longest delay before another attempt.
 const LONGEST_DELAY_SECONDS: u64 = 900;
@@ -72,6 +74,7 @@ struct Live {
     call_id: Option<String>,
     work_id: Option<i64>,
     return_value: Option<String>,
+    usage: Option<Usage>,
 }
 
 fn live(row: &Row<'_>) -> rusqlite::Result<Live> {
@@ -86,6 +89,7 @@ fn live(row: &Row<'_>) -> rusqlite::Result<Live> {
         call_id: row.get(7)?,
         work_id: row.get(8)?,
         return_value: row.get(9)?,
+        usage: parse_usage(row.get(10)?),
     })
 }
 
@@ -103,7 +107,7 @@ pub fn finish_run(
 ) -> Result<Option<Ended>> {
     let mut query = tx.prepare_cached(
         "DELETE FROM containers WHERE instance_id = ? RETURNING agent, container_name, trigger, source, rerun, depth,
-         chain, call_id, work_id, return_value",
+         chain, call_id, work_id, return_value, usage",
     )?;
     let Some(mut live) = query.query_row([instance], live).optional()? else { return Ok(None) };
     // What the container said at its end counts more than what it said on the way.
@@ -118,8 +122,8 @@ pub fn finish_run(
 }
 
 fn insert_record(tx: &Tx<'_>, instance: &str, live: &Live, item: Option<&Item>, outcome: &Outcome) -> Result<()> {
-    let usage = outcome.usage.as_ref();
-    let tokens = |count: fn(&crate::model::wire::usage::Usage) -> u64| usage.map(|usage| int(count(usage)));
+    let usage = outcome.usage.as_ref().or(live.usage.as_ref());
+    let tokens = |count: fn(&Usage) -> u64| usage.map(|usage| int(count(usage)));
     let caller = live.call_id.as_deref().map(|call_id| calls::caller(tx, call_id)).transpose()?.flatten();
     let duration = outcome.finished_at.since(outcome.started_at);
     tx.prepare_cached(

@@ -41,6 +41,7 @@ pub enum How {
 pub(super) struct Notes {
     queued: BTreeMap<String, i64>,
     accepted: Vec<Accepted>,
+    receipts: u64,
     call_changed: bool,
     /// Size of the texts that it wrote.
     pub(super) bytes: usize,
@@ -62,6 +63,11 @@ impl Notes {
         self.accepted.push(item);
     }
 
+    pub(super) fn add_receipt(&mut self, bytes: usize) {
+        self.receipts += 1;
+        self.bytes += bytes;
+    }
+
     pub(super) fn change_call(&mut self) {
         self.call_changed = true;
     }
@@ -72,6 +78,7 @@ impl Notes {
             *self.queued.entry(agent).or_default() += change;
         }
         self.accepted.append(&mut later.accepted);
+        self.receipts += later.receipts;
         self.call_changed |= later.call_changed;
         self.bytes += later.bytes;
     }
@@ -90,6 +97,7 @@ pub(super) struct Tally {
 struct Counts {
     queued: BTreeMap<String, u64>,
     accepted: Vec<Accepted>,
+    receipts: u64,
     /// The greatest `enqueued_at` given so far, also by transactions that came to nothing.
     latest: UnixMs,
 }
@@ -128,6 +136,7 @@ impl Tally {
             }
         }
         counts.accepted.extend(notes.accepted);
+        counts.receipts += notes.receipts;
         drop(counts);
         if notes.call_changed {
             self.wake_call_waiters();
@@ -144,6 +153,16 @@ impl Tally {
 
     pub(super) fn take_accepted(&self) -> Vec<Accepted> {
         std::mem::take(&mut self.counts().accepted)
+    }
+
+    /// Whether so many receipts were committed since it last said so.
+    pub(super) fn take_receipts(&self, many: u64) -> bool {
+        let mut counts = self.counts();
+        let is_due = counts.receipts >= many;
+        if is_due {
+            counts.receipts = 0;
+        }
+        is_due
     }
 
     /// An instant for a new item: a clock that was set back must not let it overtake earlier ones.

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::Store;
 use super::items::{self, Kind, NewItem};
+use super::receipts::{self, NewReceipt};
 use crate::base::clock::UnixMs;
 
 /// A directory for a database; in memory where there is such a place, because nothing here depends on a disk.
@@ -32,4 +33,32 @@ pub(super) fn new_item(agent: &str) -> NewItem {
 pub(super) fn insert(store: &Store, agent: &str, now: i64) -> i64 {
     let item = new_item(agent);
     store.write(move |tx| items::insert(tx, &item, UnixMs(now))).unwrap()
+}
+
+/// A delivery of such an event, with fields that must not be stored.
+pub(super) fn new_receipt(delivery_id: Option<&str>, now: UnixMs) -> NewReceipt {
+    let headers = json!({ "x-github-event": "push", "authorization": "x", "cookie": "x", "x-hub-signature-256": "x" });
+    NewReceipt {
+        id: receipts::new_id(now),
+        provider: "github".into(),
+        delivery_id: delivery_id.map(str::to_owned),
+        matched_source: Some("default".into()),
+        event: Some("push".into()),
+        action: Some("done".into()),
+        client: Some("192.0.2.1".into()),
+        headers: headers.as_object().unwrap().clone(),
+        body: b"{}".to_vec(),
+        replay_of: None,
+    }
+}
+
+/// The steps of a statement, as SQLite plans them without statistics.
+pub(super) fn plan(store: &Store, sql: &str) -> Vec<String> {
+    let plan = store.read(|db| {
+        let mut query = db.prepare(&format!("EXPLAIN QUERY PLAN {sql}"))?;
+        let unset = std::iter::repeat_n(rusqlite::types::Null, query.parameter_count());
+        let steps = query.query_map(rusqlite::params_from_iter(unset), |row| row.get(3))?;
+        Ok(steps.collect::<Result<_, _>>()?)
+    });
+    plan.unwrap()
 }

@@ -14,6 +14,7 @@ use serde_json::Value;
 pub use self::bury::{Buried, Cleared, Death, Which, bury, bury_agent, clear, drop, push_out};
 pub use self::claim::{Eligible, claim, claim_next, next_due, next_not_before};
 pub use self::list::{Filter, Listed, Page, all_dead, list, show};
+pub(super) use self::requeue::redeliver;
 pub use self::requeue::retry;
 use super::containers::Origin;
 use super::tally::{Accepted, How};

@@ -3,8 +3,9 @@
 use anyhow::Result;
 use rusqlite::{OptionalExtension as _, params};
 
-use super::{COLUMNS, Item, Refusal, item, refusal};
+use super::{COLUMNS, Item, Refusal, action, item, refusal};
 use crate::base::clock::UnixMs;
+use crate::store::tally::{Accepted, How};
 use crate::store::{Tx, calls};
 
 /// Brings an item back on request, to its old place. Its call waits again.
@@ -16,6 +17,24 @@ pub fn retry(tx: &Tx<'_>, id: i64, now: UnixMs) -> Result<std::result::Result<()
         Some(_) => Ok(()),
         None => Err(refusal(tx, id)?),
     })
+}
+
+/// Brings an item back because its delivery came again.
+pub(in crate::store) fn redeliver(tx: &Tx<'_>, id: i64, now: UnixMs) -> Result<()> {
+    if let Some(item) = requeue(tx, id, now)? {
+        tx.note(|notes| {
+            notes.accept(Accepted {
+                id,
+                action: action(item.kind, &item.context),
+                agent: item.agent,
+                kind: item.kind,
+                source: item.source,
+                enqueued_at: item.enqueued_at,
+                how: How::Redelivered,
+            });
+        });
+    }
+    Ok(())
 }
 
 fn requeue(tx: &Tx<'_>, id: i64, now: UnixMs) -> Result<Option<Item>> {
