@@ -31,3 +31,4 @@ mod shims_signals;
 mod shims_wait;
 mod support;
 mod tidy;
+mod webhooks;
