@@ -7,6 +7,7 @@ use anyhow::Result;
 use rusqlite::params;
 use serde_json::{Map, Value};
 
+pub(super) use self::accept::MEMORY;
 pub use self::accept::{Delivered, accept_delivery};
 pub use self::list::{Detail, Filter, ItemOf, Page, Receipt, list, show};
 use super::{Store, Tx, int};
