@@ -8,7 +8,7 @@
 //! gateway  ui  setup
 //! scheduler
 //! run
-//! store  docker  http  webhooks
+//! store  docker  http  webhooks  watch
 //! config  credentials
 //! model
 //! base
@@ -28,4 +28,5 @@ pub mod scheduler;
 pub mod setup;
 pub mod store;
 pub mod ui;
+pub mod watch;
 pub mod webhooks;

@@ -57,6 +57,30 @@ pub(crate) struct Cron {
     pub(crate) schedule: String,
 }
 
+/// `al start`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct Start {
+    /// project directory
+    #[argh(option, default = "String::from(\".\")")]
+    pub(crate) project: String,
+    /// named environment
+    #[argh(option)]
+    pub(crate) env: Option<String>,
+    /// no terminal UI, no questions
+    #[argh(switch)]
+    #[expect(dead_code, reason = "accepted so that scripts can say it; there is nothing else yet")]
+    pub(crate) headless: bool,
+    /// serve the dashboard
+    #[argh(switch)]
+    pub(crate) web_ui: bool,
+    /// serve on all addresses
+    #[argh(switch)]
+    pub(crate) expose: bool,
+    /// port of the gateway
+    #[argh(option)]
+    pub(crate) port: Option<String>,
+}
+
 /// `al doctor`.
 #[derive(FromArgs, Debug)]
 pub(crate) struct Doctor {

@@ -59,6 +59,7 @@ fn dispatch(words: impl Iterator<Item = OsString>) -> Result<u8> {
 fn command(path: &[&str], words: &[&str]) -> Result<u8> {
     match path {
         ["run"] => commands::run::run(typed(path, words)?),
+        ["start"] => commands::start::run(typed(path, words)?),
         ["cron"] => commands::cron::run(typed(path, words)?),
         ["doctor"] => commands::doctor::run(typed(path, words)?),
         _ => Err(anyhow!("al {} has no code behind it", path.join(" "))),

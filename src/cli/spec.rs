@@ -71,6 +71,24 @@ pub(crate) static COMMANDS: &[Command] = &[
         ],
     },
     Command {
+        path: &["start"],
+        about: "run scheduler and gateway until stopped",
+        arguments: &[],
+        options: &[
+            PROJECT,
+            ENV,
+            HEADLESS,
+            Opt { short: Some('w'), long: "web-ui", value: None, about: "serve the dashboard" },
+            Opt {
+                short: Some('e'),
+                long: "expose",
+                value: None,
+                about: "serve on all addresses, not only on this machine",
+            },
+            Opt { short: None, long: "port", value: Some("number"), about: "port of the gateway (gateway.port, 8080)" },
+        ],
+    },
+    Command {
         path: &["cron"],
         about: "explain a schedule and list its next firings",
         arguments: &[Argument {

@@ -1,5 +1,9 @@
 //! What a run is: images, staging, prompt, life, outcome.
 
+pub mod assemble;
+pub mod daemon;
+pub mod fingerprint;
+pub mod image_maker;
 pub mod images;
 pub mod kill;
 pub mod leftovers;

@@ -10,6 +10,7 @@ use crossbeam_channel::{Sender, bounded};
 use crate::base::KnownSecrets;
 use crate::model::outcome::Outcome;
 use crate::model::status::{AgentStatus, InstanceStatus, RecentLine, SchedulerInfo};
+use crate::webhooks::Bindings;
 
 /// How long a wish may take. Longer than anything that the scheduler waits for before it answers.
 const CONTROL_TIME: Duration = Duration::from_secs(25);
@@ -124,6 +125,7 @@ pub struct Handle {
 #[derive(Default)]
 struct Shared {
     snapshot: Mutex<Published>,
+    bindings: Mutex<Arc<Bindings>>,
     changed: Condvar,
     /// A [`Event::QueueChanged`] is on its way and was not looked at yet.
     queue_pending: AtomicBool,
@@ -205,6 +207,22 @@ impl Handle {
         published.version += 1;
         published.snapshot = snapshot;
         drop(published);
+        self.shared.changed.notify_all();
+    }
+
+    /// Which deliveries are for whom.
+    pub fn bindings(&self) -> Arc<Bindings> {
+        self.shared.bindings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces them in one step: no delivery falls between old and new ones.
+    pub fn set_bindings(&self, bindings: Bindings) {
+        *self.shared.bindings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(bindings);
+    }
+
+    /// Ends the waiting of everyone in [`Handle::snapshot_after`].
+    pub fn wake(&self) {
+        self.lock().version += 1;
         self.shared.changed.notify_all();
     }
 

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use rusqlite::{OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::containers::parse_usage;
 use super::items::{Item, Kind};
 use super::{Tx, calls, int, items, locks};
 use crate::base::clock::UnixMs;
 use crate::model::outcome::{Class, Outcome, RunResult};
+use crate::model::wire::run_file::TriggerKind;
 use crate::model::wire::usage::Usage;
 
 /// Longest delay before another attempt.
@@ -212,6 +213,16 @@ fn end_call(
         None if outcome.class.is_infrastructure() => calls::fail(tx, call_id, failure, now),
         _ => calls::fail(tx, call_id, "agent run failed", now),
     }
+}
+
+/// Whether a run of an agent was started by this kind of trigger since then.
+///
+/// # Errors
+/// When the database fails.
+pub fn started_since(db: &Connection, agent: &str, trigger: TriggerKind, since: UnixMs) -> Result<bool> {
+    let mut query =
+        db.prepare_cached("SELECT 1 FROM runs WHERE agent = ? AND started_at >= ? AND trigger = ? LIMIT 1")?;
+    Ok(query.exists(params![agent, since.0, trigger.as_str()])?)
 }
 
 /// Runs for tests of this folder.

@@ -108,6 +108,8 @@ impl Observer for Github {
                     close(&mut group);
                 }
             }
+            // Not passed on by the queue.
+            _ => {}
         }
     }
 }

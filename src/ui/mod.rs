@@ -2,6 +2,7 @@
 
 pub mod console;
 pub mod github;
+pub mod headless;
 pub mod json_events;
 pub mod log_view;
 pub mod queue;

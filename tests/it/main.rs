@@ -30,6 +30,7 @@ mod run_views;
 mod shims_requests;
 mod shims_signals;
 mod shims_wait;
+mod start_basics;
 mod support;
 mod tidy;
 mod webhooks;

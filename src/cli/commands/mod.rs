@@ -3,3 +3,4 @@
 pub(super) mod cron;
 pub(super) mod doctor;
 pub(super) mod run;
+pub(super) mod start;

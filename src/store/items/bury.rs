@@ -61,9 +61,10 @@ pub struct Buried {
     pub attempts: u32,
     /// Why its last attempt failed.
     pub last_error: Option<String>,
+    pub death: Death,
 }
 
-fn buried(row: &Row<'_>) -> rusqlite::Result<Buried> {
+fn buried(row: &Row<'_>, death: Death) -> rusqlite::Result<Buried> {
     let kind: String = row.get(2)?;
     Ok(Buried {
         id: row.get(0)?,
@@ -73,6 +74,7 @@ fn buried(row: &Row<'_>) -> rusqlite::Result<Buried> {
         call_id: row.get(4)?,
         attempts: row.get(5)?,
         last_error: row.get(6)?,
+        death,
     })
 }
 
@@ -85,7 +87,7 @@ pub fn bury(tx: &Tx<'_>, id: i64, death: Death, now: UnixMs) -> Result<Option<Bu
         "UPDATE work_items SET state = 'dead', reason = ?, finished_at = ? WHERE id = ? AND state = 'queued'
          RETURNING id, agent, kind, source, call_id, attempts, last_error",
     )?;
-    let item = update.query_row(params![death.reason(), now.0, id], buried).optional()?;
+    let item = update.query_row(params![death.reason(), now.0, id], |row| buried(row, death)).optional()?;
     let Some(item) = item else { return Ok(None) };
     tx.note(|notes| notes.add_queued(&item.agent, -1));
     if let Some(call_id) = &item.call_id {

@@ -1,6 +1,7 @@
 //! What the tests stand on: programs to run and other ends to talk to.
 
 pub(crate) mod al;
+pub(crate) mod daemon;
 pub(crate) mod docker;
 pub(crate) mod gateway;
 pub(crate) mod http;
