@@ -10,6 +10,7 @@ use crossbeam_channel::{Sender, bounded};
 use crate::base::KnownSecrets;
 use crate::model::outcome::Outcome;
 use crate::model::status::{AgentStatus, InstanceStatus, RecentLine, SchedulerInfo};
+use crate::webhooks::Bindings;
 
 /// How long a wish may take. Longer than anything that the scheduler waits for before it answers.
 const CONTROL_TIME: Duration = Duration::from_secs(25);
@@ -125,6 +126,8 @@ pub struct Handle {
 struct Shared {
     snapshot: Mutex<Published>,
     changed: Condvar,
+    /// Which agents webhooks are for.
+    bindings: Mutex<Arc<Bindings>>,
     /// A [`Event::QueueChanged`] is on its way and was not looked at yet.
     queue_pending: AtomicBool,
 }
@@ -173,6 +176,16 @@ impl Handle {
         answer
             .recv_timeout(CONTROL_TIME)
             .unwrap_or_else(|_| Err(Refusal::Failed("the scheduler did not answer".into())))
+    }
+
+    /// Which agents webhooks are for, as it is now.
+    pub fn bindings(&self) -> Arc<Bindings> {
+        self.shared.bindings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces all bindings in one step: every delivery finds the old ones or the new ones.
+    pub fn set_bindings(&self, bindings: Bindings) {
+        *self.shared.bindings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(bindings);
     }
 
     /// The secrets of runs that are going on: whoever takes texts from them masks these first.
@@ -227,6 +240,17 @@ mod tests {
         handle.queue_seen();
         handle.queue_changed();
         assert_eq!(events.len(), 2);
+    }
+
+    #[test]
+    fn bindings_are_replaced_in_one_step() {
+        use crate::config::webhook::{Provider, Source};
+        let handle = Handle::new(unbounded().0);
+        let provider = Provider::find("test").unwrap();
+        let source = Source { name: "t".into(), provider, credential: None, allow_unsigned: None };
+        let before = handle.bindings();
+        handle.clone().set_bindings(Bindings::new([&source], []));
+        assert!(handle.bindings().has_source("test") && !before.has_source("test"));
     }
 
     #[test]
