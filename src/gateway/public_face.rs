@@ -45,6 +45,7 @@ const ROUTES: &[Route<Public>] = &[
     post_large("/api/webhooks/simulate", Auth::Key, receipts::simulate),
     post("/api/webhooks/:receiptId/replay", Auth::Key, receipts::replay),
     get("/api/stats/webhooks/:receiptId", Auth::Key, receipts::show),
+    get("/api/stats/activity", Auth::Key, stats::activity),
     get("/api/stats/summary", Auth::Key, stats::summary),
     get("/api/stats/agents/:name/runs", Auth::Key, stats::runs),
     get("/api/stats/agents/:name/runs/:instanceId", Auth::Key, stats::run),

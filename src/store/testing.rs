@@ -5,6 +5,8 @@ use std::path::Path;
 use serde_json::json;
 
 use super::Store;
+use super::calls::{self, NewCall};
+use super::containers::Registration;
 use super::items::{self, Kind, NewItem};
 use super::receipts::{self, Body, NewReceipt};
 use crate::base::clock::UnixMs;
@@ -33,6 +35,20 @@ pub(super) fn new_item(agent: &str) -> NewItem {
 pub(super) fn insert(store: &Store, agent: &str, now: i64) -> i64 {
     let item = new_item(agent);
     store.write(move |tx| items::insert(tx, &item, UnixMs(now))).unwrap()
+}
+
+/// A call of a run of `dev` to `reviewer`.
+pub(super) fn call(store: &Store, caller: &str, id: &str, now: i64) {
+    let caller = Registration {
+        instance: caller.into(),
+        agent: "dev".into(),
+        container_name: format!("al-{caller}"),
+        depth: 0,
+        chain: vec!["dev".into()],
+        call_id: None,
+    };
+    let call = NewCall { target: "reviewer".into(), context: format!("look at {id}"), call_id: Some(id.into()) };
+    store.write(move |tx| calls::accept(tx, &caller, &call, UnixMs(now))).unwrap();
 }
 
 /// A delivery of such an event, with fields that must not be stored.

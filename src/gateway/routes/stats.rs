@@ -7,11 +7,69 @@ use crate::base::clock::UnixMs;
 use crate::gateway::public::Public;
 use crate::gateway::routing::Asked;
 use crate::http::Reply;
+use crate::model::wire::run_file::TriggerKind;
+use crate::store::activity::{self, Stage};
 use crate::store::history::{self, Run, Sums, TriggerOf};
 
+/// Lines of activity in one answer.
+const USUAL_ROWS: usize = 50;
+const MOST_ROWS: usize = 100;
 /// Runs in one answer.
 const USUAL_RUNS: usize = 10;
 const MOST_RUNS: usize = 100;
+const TRIGGERS: [TriggerKind; 4] =
+    [TriggerKind::Schedule, TriggerKind::Manual, TriggerKind::Webhook, TriggerKind::Agent];
+
+/// `GET /api/stats/activity`
+pub(in crate::gateway) fn activity(public: &Public, asked: &Asked<'_>) -> Result<Reply, Reply> {
+    let query = &asked.req.query;
+    let stages = match query.get("status") {
+        None | Some("all") => Stage::ALL.to_vec(),
+        Some(words) => {
+            let stages = words.split(',').map(|word| Stage::parse(word.trim()).ok_or_else(|| invalid("status")));
+            stages.collect::<Result<_, _>>()?
+        }
+    };
+    let trigger = match query.get("triggerType") {
+        None | Some("all") => None,
+        Some(word) => {
+            let found = TRIGGERS.into_iter().find(|trigger| trigger.as_str() == word);
+            Some(found.ok_or_else(|| invalid("triggerType"))?)
+        }
+    };
+    let limit = whole_number(query.get("limit"), USUAL_ROWS).min(MOST_ROWS);
+    let offset = whole_number(query.get("offset"), 0);
+    let filter = activity::Filter { agent: query.get("agent"), trigger, stages: &stages };
+    let page = public.shared.store.read(|db| activity::list(db, &filter, limit as u32, offset as u64));
+    let page = public.shared.looked_up("list activity", page)?;
+    let rows: Vec<Value> = page.entries.iter().map(render_entry).collect();
+    let answer = json!({
+        "rows": rows,
+        "total": page.total,
+        "pendingCount": page.pending,
+        "limit": limit,
+        "offset": offset,
+    });
+    Ok(Reply::json(200, &answer))
+}
+
+fn invalid(name: &str) -> Reply {
+    Reply::error(400, &format!("Invalid {name}"))
+}
+
+fn render_entry(entry: &activity::Entry) -> Value {
+    json!({
+        "ts": entry.at.0,
+        "triggerType": entry.trigger.as_str(),
+        "triggerSource": entry.source,
+        "eventSummary": entry.summary,
+        "agentName": entry.agent,
+        "instanceId": entry.instance,
+        "result": entry.stage.as_str(),
+        "webhookReceiptId": entry.receipt_id,
+        "deadLetterReason": entry.dead_reason,
+    })
+}
 
 /// `GET /api/stats/summary`
 pub(in crate::gateway) fn summary(public: &Public, asked: &Asked<'_>) -> Result<Reply, Reply> {

@@ -68,7 +68,7 @@ pub struct Page {
 }
 
 /// The status by the states of the items; what had none keeps what was stored.
-const STATUS: &str = "CASE WHEN status <> 'queued' THEN status
+pub(in crate::store) const STATUS: &str = "CASE WHEN status <> 'queued' THEN status
     WHEN EXISTS (SELECT 1 FROM work_items WHERE receipt_id = receipt.id AND state IN ('queued', 'running')) THEN 'queued'
     WHEN EXISTS (SELECT 1 FROM work_items WHERE receipt_id = receipt.id AND state = 'dead') THEN 'dead-letter'
     ELSE 'processed' END";

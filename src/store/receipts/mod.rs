@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 pub(super) use self::accept::MEMORY;
 pub use self::accept::{Delivered, accept_delivery};
+pub(super) use self::list::STATUS;
 pub use self::list::{Detail, Filter, ItemOf, Page, Receipt, items_of, list, show};
 use super::{Store, Tx, int};
 use crate::base::clock::UnixMs;
