@@ -1,7 +1,7 @@
 //! Who may ask the public face: the API key, or a session of somebody who logged in with it (gateway.md §5.2, §27.2).
 
 use super::api_key::{Digest, Rotated, digest, is_same};
-use super::public_face::Public;
+use super::public::Public;
 use super::routes::no_storage_error;
 use crate::base::clock::UnixMs;
 use crate::base::log::{Entry, Level};

@@ -12,6 +12,7 @@ mod container_face;
 mod form;
 mod input;
 mod pages;
+mod public;
 mod public_face;
 mod rate_limit;
 mod request_log;
@@ -38,11 +39,9 @@ use crate::http::{Face, Front, Limits, Options};
 use crate::scheduler::handle::Handle;
 use crate::store::Store;
 
-use api_key::ApiKey;
-use client_address::TrustedProxies;
 use container_face::ContainerRoutes;
-use public_face::{CombinedRoutes, Public, PublicRoutes};
-use rate_limit::SlidingWindow;
+use public::Public;
+use public_face::{CombinedRoutes, PublicRoutes};
 use shared::Shared;
 
 /// How often what is over is cleared away.
@@ -76,6 +75,11 @@ pub struct PublicListener {
     /// Made with [`bind`].
     pub listener: TcpListener,
     pub containers: Containers,
+    pub settings: PublicSettings,
+}
+
+/// What the routes of the public face have to know.
+pub struct PublicSettings {
     /// API key and secrets of webhooks are read from there again when they change.
     pub credentials: credentials::Store,
     /// The API key ([`credentials::api_key::ensure_key`]).
@@ -167,22 +171,15 @@ impl Gateway {
     ///
     /// # Errors
     /// When the system refuses sockets or threads.
-    pub fn start_public_face(&self, settings: PublicListener) -> Result<SocketAddr> {
-        let public = Public {
-            shared: self.shared.clone(),
-            key: ApiKey::new(settings.credentials, &settings.api_key),
-            proxies: TrustedProxies(settings.trusted_proxies),
-            failed_logins: Public::failed_logins(),
-            webhook_rate: SlidingWindow::new(settings.webhook_rate_limit),
-            log_dir: settings.log_dir,
-            scheduler_log: settings.scheduler_log,
-        };
-        let served = match settings.containers {
-            Containers::OwnFace => self.serve(settings.listener, |stopping| PublicRoutes { public, stopping })?,
+    pub fn start_public_face(&self, listener: PublicListener) -> Result<SocketAddr> {
+        let PublicListener { listener, containers, settings } = listener;
+        let public = Public::new(self.shared.clone(), settings);
+        let served = match containers {
+            Containers::OwnFace => self.serve(listener, |stopping| PublicRoutes { public, stopping })?,
             Containers::Loopback => {
                 self.shared.log.write(&Entry::new(Level::Info, "containers are served by the public listener"));
                 let (shared, peers) = (self.shared.clone(), Subnet::LOOPBACK);
-                self.serve(settings.listener, |stopping| CombinedRoutes {
+                self.serve(listener, |stopping| CombinedRoutes {
                     containers: ContainerRoutes { shared, peers, stopping: stopping.clone() },
                     public: PublicRoutes { public, stopping },
                 })?

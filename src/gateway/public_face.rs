@@ -1,24 +1,20 @@
 //! The face that everybody sees: its routes, who may use them, how often.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use super::api_key::ApiKey;
 use super::auth::authenticate;
-use super::client_address::TrustedProxies;
 use super::container_face::ContainerRoutes;
-use super::rate_limit::SlidingWindow;
-use super::routes::{control, health, items, lock_status, login, logs};
-use super::routing::{Asked, Auth, Route, body_limit, find, get, not_found, post};
-use super::shared::Shared;
-use crate::base::log::Log;
+use super::public::Public;
+use super::routes::{control, health, items, lock_status, login, logs, receipts, stats, webhooks};
+use super::routing::{Asked, Auth, Route, body_limit, find, get, not_found, post, post_large};
 use crate::http::{Face, Head, Method, Reply, Req};
 
 const ROUTES: &[Route<Public>] = &[
     get("/health", Auth::Open, health::check),
+    post_large("/webhooks/:source", Auth::Open, webhooks::receive),
     get("/login", Auth::Open, login::page),
     post("/login", Auth::Open, login::by_form),
     post("/logout", Auth::Open, login::log_out),
@@ -45,6 +41,15 @@ const ROUTES: &[Route<Public>] = &[
     post("/control/items/:id/retry", Auth::Key, items::retry),
     post("/control/items/:id/drop", Auth::Key, items::drop),
     get("/locks/status", Auth::Key, lock_status::overview),
+    get("/api/webhooks", Auth::Key, receipts::list),
+    post_large("/api/webhooks/simulate", Auth::Key, receipts::simulate),
+    post("/api/webhooks/:receiptId/replay", Auth::Key, receipts::replay),
+    get("/api/stats/webhooks/:receiptId", Auth::Key, receipts::show),
+    get("/api/stats/activity", Auth::Key, stats::activity),
+    get("/api/stats/summary", Auth::Key, stats::summary),
+    get("/api/stats/agents/:name/runs", Auth::Key, stats::runs),
+    get("/api/stats/agents/:name/runs/:instanceId", Auth::Key, stats::run),
+    get("/api/stats/triggers/:instanceId", Auth::Key, stats::trigger),
     get("/api/logs/scheduler", Auth::Key, logs::scheduler),
     get("/api/logs/agents/:name", Auth::Key, logs::agent),
     get("/api/logs/agents/:name/:instanceId", Auth::Key, logs::instance),
@@ -55,29 +60,8 @@ const PROTECTED: [&str; 6] = ["/control", "/dashboard", "/api/logs", "/api/webho
 /// A single path of that kind.
 const PROTECTED_PATH: &str = "/locks/status";
 
-/// Requests per minute and client that may fail to log in.
-const MOST_FAILED_LOGINS: usize = 10;
 /// Where the rate limit applies.
 const WEBHOOKS: &str = "/webhooks/";
-
-/// What the routes of this face share beside the state of the gateway.
-pub(super) struct Public {
-    pub(super) shared: Arc<Shared>,
-    pub(super) key: ApiKey,
-    pub(super) proxies: TrustedProxies,
-    pub(super) failed_logins: SlidingWindow,
-    pub(super) webhook_rate: SlidingWindow,
-    /// Directory of the log files.
-    pub(super) log_dir: PathBuf,
-    /// Where it is said what became of work.
-    pub(super) scheduler_log: Arc<Log>,
-}
-
-impl Public {
-    pub(super) fn failed_logins() -> SlidingWindow {
-        SlidingWindow::new(MOST_FAILED_LOGINS)
-    }
-}
 
 /// What the front of this face serves.
 pub(super) struct PublicRoutes {
@@ -104,6 +88,9 @@ impl Face for PublicRoutes {
         let shared = &self.public.shared;
         let path = || shared.foreign_path(head.path());
         shared.request_log.completed(Method::from_token(&head.method), path, reply, Duration::ZERO);
+        if let Some(source) = head.path().strip_prefix(WEBHOOKS) {
+            webhooks::note_refusal(&self.public, source, reply);
+        }
     }
 
     fn handle(&self, request: &Req) -> anyhow::Result<Reply> {

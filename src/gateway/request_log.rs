@@ -22,11 +22,30 @@ pub(super) struct RequestLog {
 
 #[derive(Default)]
 struct Window {
-    /// Second of the epoch that is counted.
-    second: i64,
-    written: u32,
+    lines: PerSecond,
     suppressed: u64,
     suppressed_since: UnixMs,
+}
+
+/// Counts what may happen [`MOST_LINES`] times a second.
+#[derive(Default)]
+pub(super) struct PerSecond {
+    /// Second of the epoch that is counted.
+    second: i64,
+    count: u32,
+}
+
+impl PerSecond {
+    /// Whether it may happen once more; counts it then.
+    pub(super) fn allow(&mut self, now: UnixMs) -> bool {
+        let second = now.0.div_euclid(1000);
+        if second != self.second {
+            *self = Self { second, count: 0 };
+        }
+        let allowed = self.count < MOST_LINES;
+        self.count += u32::from(allowed);
+        allowed
+    }
 }
 
 impl RequestLog {
@@ -98,14 +117,8 @@ impl RequestLog {
 
 impl Window {
     fn allow(&mut self, now: UnixMs) -> bool {
-        let second = now.0.div_euclid(1000);
-        if second != self.second {
-            (self.second, self.written) = (second, 0);
-        }
-        let allowed = self.written < MOST_LINES;
-        if allowed {
-            self.written += 1;
-        } else {
+        let allowed = self.lines.allow(now);
+        if !allowed {
             if self.suppressed == 0 {
                 self.suppressed_since = now;
             }

@@ -100,7 +100,7 @@ impl Shared {
     /// What was read, or the answer to give when it cannot be read.
     pub(super) fn looked_up<T>(&self, what: &str, found: anyhow::Result<T>) -> Result<T, Reply> {
         found.map_err(|error| {
-            self.log_error(what, &error);
+            self.log_error_of_request(what, &error);
             if is_unavailable(&error) { self.try_again(no_storage_error()) } else { Reply::internal_error() }
         })
     }
@@ -108,7 +108,7 @@ impl Shared {
     /// What was committed, or the answer `unavailable` when nothing was.
     pub(super) fn committed<T>(&self, changed: anyhow::Result<T>, unavailable: Reply) -> Result<T, Reply> {
         changed.map_err(|error| {
-            self.log_error("storage unavailable", &error);
+            self.log_error_of_request("storage unavailable", &error);
             self.try_again(unavailable)
         })
     }
@@ -119,6 +119,11 @@ impl Shared {
 
     pub(super) fn log_error(&self, msg: &str, error: &anyhow::Error) {
         self.log.write(&Entry::new(Level::Error, msg).field("err", error::one_line(error)));
+    }
+
+    /// The same for failures that may come with every request.
+    pub(super) fn log_error_of_request(&self, msg: &str, error: &anyhow::Error) {
+        self.request_log.write(|| Entry::new(Level::Error, msg).field("err", error::one_line(error)));
     }
 
     /// A path from outside as it may be logged. What looks like a failed try for credentials may hold the secret.

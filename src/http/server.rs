@@ -164,12 +164,18 @@ fn answer(mut request: Request, face: &dyn Face, log: &Log) {
     let _ = request.respond(response.with_chunked_threshold(usize::MAX));
 }
 
+/// Whether a field was put there by the front, for the way to here.
+fn is_ours(name: &str) -> bool {
+    [PEER_HEADER, "Connection"].iter().any(|ours| name.eq_ignore_ascii_case(ours))
+}
+
 fn read_request(request: &mut Request) -> Result<Req> {
     let mut body = Vec::with_capacity(request.body_length().unwrap_or(0));
     request.as_reader().read_to_end(&mut body).context("read request from the front")?;
     let fields = request.headers().iter().map(|field| (field.field.to_string(), field.value.to_string()));
-    let headers = Headers(fields.collect());
+    let mut headers = Headers(fields.collect());
     let peer = headers.get(PEER_HEADER).and_then(|peer| peer.parse().ok()).context("request without peer")?;
+    headers.0.retain(|(name, _)| !is_ours(name));
     let (path, query) = request.url().split_once('?').unwrap_or((request.url(), ""));
     Ok(Req {
         method: Method::from_token(request.method().as_str()),

@@ -127,6 +127,8 @@ struct Shared {
     snapshot: Mutex<Published>,
     bindings: Mutex<Arc<Bindings>>,
     changed: Condvar,
+    /// Which agents webhooks are for.
+    bindings: Mutex<Arc<Bindings>>,
     /// A [`Event::QueueChanged`] is on its way and was not looked at yet.
     queue_pending: AtomicBool,
 }
@@ -175,6 +177,16 @@ impl Handle {
         answer
             .recv_timeout(CONTROL_TIME)
             .unwrap_or_else(|_| Err(Refusal::Failed("the scheduler did not answer".into())))
+    }
+
+    /// Which agents webhooks are for, as it is now.
+    pub fn bindings(&self) -> Arc<Bindings> {
+        self.shared.bindings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces all bindings in one step: every delivery finds the old ones or the new ones.
+    pub fn set_bindings(&self, bindings: Bindings) {
+        *self.shared.bindings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(bindings);
     }
 
     /// The secrets of runs that are going on: whoever takes texts from them masks these first.
@@ -245,6 +257,17 @@ mod tests {
         handle.queue_seen();
         handle.queue_changed();
         assert_eq!(events.len(), 2);
+    }
+
+    #[test]
+    fn bindings_are_replaced_in_one_step() {
+        use crate::config::webhook::{Provider, Source};
+        let handle = Handle::new(unbounded().0);
+        let provider = Provider::find("test").unwrap();
+        let source = Source { name: "t".into(), provider, credential: None, allow_unsigned: None };
+        let before = handle.bindings();
+        handle.clone().set_bindings(Bindings::new([&source], []));
+        assert!(handle.bindings().has_source("test") && !before.has_source("test"));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //!
 //! `al start` keeps it in a file, which one thread writes for all (`commit.rs`); a one-shot run keeps it in memory.
 
+pub mod activity;
 pub mod calls;
 mod commit;
 pub mod containers;

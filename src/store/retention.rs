@@ -196,7 +196,7 @@ mod tests {
     use super::*;
     use crate::model::outcome::Class;
     use crate::store::items::{self, Cleared};
-    use crate::store::receipts::{NewReceipt, NoWork, accept_delivery, note};
+    use crate::store::receipts::{Body, NewReceipt, NoWork, accept_delivery, note};
     use crate::store::runs::finish_run;
     use crate::store::runs::testing::{POLICY, end, identity, outcome, register};
     use crate::store::testing::{insert, new_item, new_receipt};
@@ -328,7 +328,7 @@ mod tests {
     fn what_was_sent_is_kept_for_the_newest_receipts_within_a_size() {
         let store = Store::open_in_memory().unwrap();
         for at in 1..=5 {
-            let receipt = NewReceipt { body: vec![b'x'; 1000], ..new_receipt(None, UnixMs(at)) };
+            let receipt = NewReceipt { body: Body::of(&[b'x'; 1000]), ..new_receipt(None, UnixMs(at)) };
             let items = vec![new_item("dev")];
             store.write(move |tx| accept_delivery(tx, receipt, items, 0, UnixMs(at))).unwrap();
         }

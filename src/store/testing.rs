@@ -8,7 +8,7 @@ use super::Store;
 use super::calls::{self, NewCall};
 use super::containers::Registration;
 use super::items::{self, Kind, NewItem};
-use super::receipts::{self, NewReceipt};
+use super::receipts::{self, Body, NewReceipt};
 use crate::base::clock::UnixMs;
 
 /// A directory for a database; in memory where there is such a place, because nothing here depends on a disk.
@@ -63,7 +63,7 @@ pub(super) fn new_receipt(delivery_id: Option<&str>, now: UnixMs) -> NewReceipt 
         action: Some("done".into()),
         client: Some("192.0.2.1".into()),
         headers: headers.as_object().unwrap().clone(),
-        body: b"{}".to_vec(),
+        body: Body::of(b"{}"),
         replay_of: None,
     }
 }

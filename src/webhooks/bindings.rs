@@ -23,10 +23,19 @@ struct OfProvider {
 
 /// One trigger of an agent.
 #[derive(Debug)]
-struct Binding {
+pub struct Binding {
+    /// Name of the source in the configuration.
+    pub source: String,
+    pub filter: Filter,
     /// Instance whose secret must have signed; `None`: any matched source.
     credential: Option<String>,
-    filter: Filter,
+}
+
+impl Binding {
+    /// Whether its source is one that a delivery with this matched source can come from.
+    pub fn is_of(&self, matched_source: &str) -> bool {
+        self.credential.as_ref().is_none_or(|wanted| wanted == matched_source)
+    }
 }
 
 impl Bindings {
@@ -80,18 +89,24 @@ impl Bindings {
         context: &'a Context,
     ) -> impl Iterator<Item = &'a AgentName> {
         let agents = self.providers.get(provider).into_iter().flat_map(|found| &found.agents);
-        let is_match = move |binding: &Binding| {
-            binding.credential.as_ref().is_none_or(|wanted| wanted == matched_source)
-                && filter::matches(&binding.filter, context)
-        };
+        let is_match =
+            move |binding: &Binding| binding.is_of(matched_source) && filter::matches(&binding.filter, context);
         agents.filter(move |(_, bindings)| bindings.iter().any(is_match)).map(|(agent, _)| agent)
+    }
+
+    /// Every binding with its provider and its agent.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, &AgentName, &Binding)> {
+        let agents = self.providers.iter().flat_map(|(provider, found)| {
+            found.agents.iter().map(move |(agent, bindings)| (*provider, agent, bindings))
+        });
+        agents.flat_map(|(provider, agent, bindings)| bindings.iter().map(move |binding| (provider, agent, binding)))
     }
 
     fn add(&mut self, agent: &AgentName, source: &Source, filter: Filter) {
         let agents = &mut self.providers.entry(source.provider.name).or_default().agents;
         // A provider that never signs has no instances; what such a source names is ignored.
         let credential = source.credential.clone().filter(|_| source.provider.secret.is_some());
-        let binding = Binding { credential, filter };
+        let binding = Binding { source: source.name.clone(), filter, credential };
         match agents.last_mut().filter(|(last, _)| last == agent) {
             Some((_, bindings)) => bindings.push(binding),
             None => agents.push((agent.clone(), vec![binding])),

@@ -52,14 +52,18 @@ impl RawDelivery {
         })
     }
 
+    /// The request that it stands for.
+    pub fn delivery(&self, now: UnixMs) -> Delivery<'_> {
+        Delivery { headers: &self.headers, body: self.body.as_bytes(), now }
+    }
+
     /// What it says, without looking at its signature.
     ///
     /// # Errors
     /// When it cannot be decoded or is not an event; says why.
     pub fn context(&self, provider: &dyn Provider, now: UnixMs) -> Result<Context, String> {
-        let delivery = Delivery { headers: &self.headers, body: self.body.as_bytes(), now };
         let name = provider.name();
-        match delivery::context(provider, &delivery) {
+        match delivery::context(provider, &self.delivery(now)) {
             Ok(Some(context)) => Ok(context),
             Ok(None) => Err(format!("{name} sends such a delivery without an event that could start a run")),
             Err(refusal) => Err(format!("{refusal}, sent by {name}")),

@@ -26,10 +26,11 @@ const CONTAINER_ROUTES: [(&str, &str); 12] = [
     ("GET", "/credentials/x"),
 ];
 
-const PUBLIC_ROUTES: [(&str, &str); 12] = [
+const PUBLIC_ROUTES: [(&str, &str); 16] = [
     ("GET", "/login"),
     ("POST", "/login"),
     ("POST", "/logout"),
+    ("POST", "/webhooks/github"),
     ("GET", "/control/status"),
     ("POST", "/control/pause"),
     ("POST", "/control/stop"),
@@ -39,6 +40,9 @@ const PUBLIC_ROUTES: [(&str, &str); 12] = [
     ("GET", "/api/logs/scheduler"),
     ("GET", "/api/logs/agents/dev"),
     ("POST", "/api/auth/login"),
+    ("GET", "/api/webhooks"),
+    ("POST", "/api/webhooks/simulate"),
+    ("GET", "/api/stats/summary"),
 ];
 
 #[track_caller]
@@ -114,9 +118,14 @@ fn head_is_answered_like_get_without_a_body() {
 #[test]
 fn bodies_have_limits_by_path() {
     let bed = Bed::new();
-    for (path, limit) in
-        [("/login", 131_072), ("/control/pause", 131_072), ("/unknown", 131_072), ("/api/auth/login", 131_072)]
-    {
+    for (path, limit) in [
+        ("/login", 131_072),
+        ("/control/pause", 131_072),
+        ("/unknown", 131_072),
+        ("/api/auth/login", 131_072),
+        ("/webhooks/github", 10_485_760),
+        ("/api/webhooks/simulate", 10_485_760),
+    ] {
         // Refused before anything of it is read.
         let announced = format!("POST {path} HTTP/1.1\r\nContent-Length: {}\r\n\r\n", limit + 1);
         let sock = connect(bed.public).unwrap();
@@ -128,7 +137,7 @@ fn bodies_have_limits_by_path() {
         assert_ne!(request(bed.public, "POST", path, "", &" ".repeat(limit)).status, 413, "{path}");
     }
     let refused = bed.logged("request completed with error");
-    assert!(refused.iter().any(|entry| entry["status"] == 413 && entry["path"] == "/control/pause"));
+    assert!(refused.iter().any(|entry| entry["status"] == 413 && entry["path"] == "/webhooks/github"));
 }
 
 #[test]

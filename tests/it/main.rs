@@ -16,6 +16,8 @@ mod http_control;
 mod http_faces;
 mod http_hostile;
 mod http_logs;
+mod http_receipts;
+mod http_webhooks;
 mod run_calls;
 mod run_docker;
 mod run_hardening;

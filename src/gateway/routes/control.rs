@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use crate::gateway::public_face::Public;
+use crate::gateway::public::Public;
 use crate::gateway::routing::Asked;
 use crate::http::Reply;
 use crate::model::status::{AgentStatus, InstanceStatus};

@@ -6,7 +6,7 @@ use super::control::success;
 use super::{no_storage_error, whole_number};
 use crate::base::clock::UnixMs;
 use crate::base::log::{Entry, Level};
-use crate::gateway::public_face::Public;
+use crate::gateway::public::Public;
 use crate::gateway::routing::Asked;
 use crate::http::Reply;
 use crate::store::items::{self, Buried, Cleared, Filter, Listed, Refusal, State};

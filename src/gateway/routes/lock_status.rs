@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::base::clock::UnixMs;
-use crate::gateway::public_face::Public;
+use crate::gateway::public::Public;
 use crate::gateway::routing::Asked;
 use crate::http::Reply;
 use crate::store::locks::{self, Lock};

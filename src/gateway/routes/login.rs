@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::gateway::public_face::Public;
+use crate::gateway::public::Public;
 use crate::gateway::routing::Asked;
 use crate::gateway::{auth, form, pages};
 use crate::http::Reply;

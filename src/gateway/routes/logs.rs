@@ -7,7 +7,7 @@ use serde_json::json;
 use super::whole_number;
 use crate::base::clock::UnixMs;
 use crate::base::log_files::{Filter, LogFiles, Page, Position, Query, level_number};
-use crate::gateway::public_face::Public;
+use crate::gateway::public::Public;
 use crate::gateway::routing::Asked;
 use crate::http::{self, Reply};
 use crate::model::names::AgentName;

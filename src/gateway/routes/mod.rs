@@ -13,8 +13,11 @@ pub(super) mod lock_status;
 pub(super) mod locks;
 pub(super) mod login;
 pub(super) mod logs;
+pub(super) mod receipts;
 pub(super) mod shutdown;
 pub(super) mod signals;
+pub(super) mod stats;
+pub(super) mod webhooks;
 
 /// 200 `{"ok":true}`.
 fn ok() -> Reply {

@@ -9,12 +9,15 @@ use std::time::Duration;
 use action_llama::base::clock::UnixMs;
 use action_llama::base::log::Log;
 use action_llama::base::subnet::{AddressRange, Subnet};
+use action_llama::config::webhook::{Filter, Provider, Source, Trigger};
 use action_llama::credentials;
 use action_llama::credentials::api_key::ensure_key;
-use action_llama::gateway::{ContainerListener, Containers, Gateway, Parts, PublicListener, bind};
+use action_llama::gateway::{ContainerListener, Containers, Gateway, Parts, PublicListener, PublicSettings, bind};
+use action_llama::model::names::AgentName;
 use action_llama::model::status::{AgentStatus, SchedulerInfo};
 use action_llama::scheduler::handle::{Control, Done, Event, Handle, Refusal, Snapshot};
 use action_llama::store::Store;
+use action_llama::webhooks::Bindings;
 use crossbeam_channel::{Receiver, unbounded};
 use serde_json::Value;
 
@@ -31,6 +34,9 @@ pub(crate) struct Setup {
     pub(crate) peers: Subnet,
     /// Secrets of webhooks: (type, instance, value).
     pub(crate) secrets: Vec<(&'static str, &'static str, String)>,
+    pub(crate) sources: Vec<Source>,
+    /// (agent, source, filter)
+    pub(crate) triggers: Vec<(&'static str, &'static str, Filter)>,
 }
 
 impl Default for Setup {
@@ -42,8 +48,16 @@ impl Default for Setup {
             containers: Containers::OwnFace,
             peers: Subnet::LOOPBACK,
             secrets: Vec::new(),
+            sources: Vec::new(),
+            triggers: Vec::new(),
         }
     }
+}
+
+/// A webhook source that names no credential.
+pub(crate) fn source(name: &str, provider: &str) -> Source {
+    let provider = Provider::find(provider).unwrap();
+    Source { name: name.to_owned(), provider, credential: None, allow_unsigned: None }
 }
 
 /// A running gateway. The agents are `dev` (2 slots), `reviewer`, `resting` (paused) and `off` (no slots).
@@ -89,6 +103,7 @@ impl Bed {
         let (sender, events) = unbounded();
         let handle = Handle::new(sender);
         handle.publish(snapshot());
+        handle.set_bindings(bindings(&setup));
         let seen = Arc::<Mutex<Seen>>::default();
         let scheduler = play_scheduler(events, seen.clone());
         let gateway = Gateway::start(Parts {
@@ -100,9 +115,7 @@ impl Bed {
         })
         .unwrap();
         let any_port = |address: Ipv4Addr| bind((address, 0).into()).unwrap();
-        let listener = PublicListener {
-            listener: any_port(setup.address),
-            containers: setup.containers,
+        let settings = PublicSettings {
             credentials: credentials.clone(),
             api_key,
             log_dir: dir.path().join("logs"),
@@ -110,6 +123,7 @@ impl Bed {
             trusted_proxies: setup.trusted_proxies.iter().map(|range| AddressRange::parse(range).unwrap()).collect(),
             webhook_rate_limit: setup.webhook_rate_limit,
         };
+        let listener = PublicListener { listener: any_port(setup.address), containers: setup.containers, settings };
         let public = gateway.start_public_face(listener).unwrap();
         let public = SocketAddr::from((Ipv4Addr::LOCALHOST, public.port()));
         let containers = match setup.containers {
@@ -175,6 +189,20 @@ fn snapshot() -> Snapshot {
     let agents: BTreeMap<_, _> = agents.map(|agent| (agent.name.clone(), Arc::new(agent))).into();
     let scheduler = SchedulerInfo::new(Some("acme".into()), UnixMs(1_767_322_800_000));
     Snapshot { scheduler: Some(Arc::new(scheduler)), agents, max_call_depth: 3, ..Snapshot::default() }
+}
+
+/// The triggers of the setup, resolved.
+pub(crate) fn bindings(setup: &Setup) -> Bindings {
+    let mut agents: Vec<(AgentName, Vec<Trigger>)> = Vec::new();
+    for (agent, source, filter) in &setup.triggers {
+        let provider = setup.sources.iter().find(|known| known.name == *source).unwrap().provider;
+        let trigger = Trigger { source: (*source).to_owned(), provider, filter: filter.clone() };
+        match agents.iter_mut().find(|(name, _)| name.as_str() == *agent) {
+            Some((_, triggers)) => triggers.push(trigger),
+            None => agents.push((AgentName::parse(agent).unwrap(), vec![trigger])),
+        }
+    }
+    Bindings::new(&setup.sources, agents.iter().map(|(agent, triggers)| (agent, triggers.as_slice())))
 }
 
 fn play_scheduler(events: Receiver<Event>, seen: Arc<Mutex<Seen>>) -> Option<JoinHandle<()>> {
