@@ -125,7 +125,6 @@ pub struct Handle {
 #[derive(Default)]
 struct Shared {
     snapshot: Mutex<Published>,
-    bindings: Mutex<Arc<Bindings>>,
     changed: Condvar,
     /// Which agents webhooks are for.
     bindings: Mutex<Arc<Bindings>>,
@@ -220,16 +219,6 @@ impl Handle {
         published.snapshot = snapshot;
         drop(published);
         self.shared.changed.notify_all();
-    }
-
-    /// Which deliveries are for whom.
-    pub fn bindings(&self) -> Arc<Bindings> {
-        self.shared.bindings.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Replaces them in one step: no delivery falls between old and new ones.
-    pub fn set_bindings(&self, bindings: Bindings) {
-        *self.shared.bindings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(bindings);
     }
 
     /// Ends the waiting of everyone in [`Handle::snapshot_after`].

@@ -17,7 +17,7 @@ use crate::config::Project;
 use crate::config::webhook::Exposure;
 use crate::docker::launch::GatewayHost;
 use crate::docker::network::{self, AL_NET, Network};
-use crate::gateway::{ContainerListener, Containers, Gateway, Parts, PublicListener, bind};
+use crate::gateway::{ContainerListener, Containers, Gateway, Parts, PublicListener, PublicSettings, bind};
 use crate::run::life::{GatewayAddress, Host, log_dir};
 use crate::run::staging;
 
@@ -76,13 +76,15 @@ impl Bound {
         gateway.start_public_face(PublicListener {
             listener: self.public,
             containers: if own_face { Containers::OwnFace } else { Containers::Loopback },
-            credentials: plan.credentials.clone(),
-            api_key,
-            log_dir: log_dir(&project.dir),
-            scheduler_log: Arc::clone(&plan.log),
-            // All of them were checked with the configuration.
-            trusted_proxies: settings.trusted_proxies.iter().filter_map(|text| AddressRange::parse(text)).collect(),
-            webhook_rate_limit: settings.webhook_rate_limit as usize,
+            settings: PublicSettings {
+                credentials: plan.credentials.clone(),
+                api_key,
+                log_dir: log_dir(&project.dir),
+                scheduler_log: Arc::clone(&plan.log),
+                // All of them were checked with the configuration.
+                trusted_proxies: settings.trusted_proxies.iter().filter_map(|text| AddressRange::parse(text)).collect(),
+                webhook_rate_limit: settings.webhook_rate_limit as usize,
+            },
         })?;
         Ok(Listeners {
             gateway: Some(gateway),
