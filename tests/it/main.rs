@@ -17,6 +17,7 @@ mod http_faces;
 mod http_hostile;
 mod http_logs;
 mod http_receipts;
+mod http_stats;
 mod http_webhooks;
 mod run_calls;
 mod run_docker;
