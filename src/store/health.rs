@@ -1,9 +1,11 @@
 //! Whether the database takes changes: what counts as a failure of the disk, and who is told (scheduler.md §2.2).
 
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use rusqlite::ErrorCode;
+use rustix::fs::{StatVfsMountFlags, statvfs};
 
 use super::guard;
 
@@ -41,6 +43,17 @@ pub(super) fn reason(error: &anyhow::Error) -> Option<String> {
         cause.is::<Unavailable>() || cause.downcast_ref::<rusqlite::Error>().is_some_and(is_disk_failure)
     });
     cause.map(ToString::to_string)
+}
+
+/// Adds what the file system says about itself; SQLite only knows that something failed.
+pub(super) fn explain(reason: &str, dir: &Path) -> String {
+    match statvfs(dir) {
+        Ok(found) if found.f_flag.contains(StatVfsMountFlags::RDONLY) => {
+            format!("{reason} (the file system is read-only)")
+        }
+        Ok(found) if found.f_bavail == 0 => format!("{reason} (the file system is full)"),
+        _ => reason.to_owned(),
+    }
 }
 
 fn is_disk_failure(error: &rusqlite::Error) -> bool {

@@ -25,5 +25,6 @@ mod run_views;
 mod shims_requests;
 mod shims_signals;
 mod shims_wait;
+mod store_disk;
 mod support;
 mod tidy;
