@@ -8,6 +8,7 @@ use rusqlite::ErrorCode;
 use rustix::fs::{StatVfsMountFlags, statvfs};
 
 use super::guard;
+use crate::base::worker;
 
 /// The database takes no changes now: the disk is full or broken, someone else holds the file, or it is closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,7 +121,8 @@ impl Monitor {
     fn tell(&self, health: Health) {
         let listener = guard(&self.listener).clone();
         if let Some(listener) = listener {
-            listener(health);
+            // Its panic must not end the thread of the database.
+            let _ = worker::guarded(|| listener(health));
         }
     }
 }
@@ -158,5 +160,7 @@ mod tests {
         monitor.succeeded();
         monitor.succeeded();
         assert_eq!(seen.try_iter().collect::<Vec<_>>(), [Health::Down("full".into()), Health::Up]);
+        monitor.listen(Arc::new(|_| panic!("in the listener")));
+        monitor.failed("full");
     }
 }
