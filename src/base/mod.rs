@@ -6,6 +6,7 @@ pub mod files;
 pub mod ids;
 mod known_secrets;
 pub mod log;
+pub mod log_files;
 pub mod process;
 pub mod subnet;
 pub mod term;

@@ -130,6 +130,7 @@ const TEXT: Shape = Shape::Text(Form::Any);
 const SOME_TEXT: Shape = Shape::Text(Form::Is("a non-empty text", non_empty));
 const URL: Shape = Shape::Text(Form::Is("a URL such as https://a.example", is_url));
 const SIZE: Form = Form::Is("a memory size such as \"512m\" or \"4g\", at least 6m", is_memory);
+const LOG_SIZE: Form = Form::Is("a size such as \"500m\" or \"2g\", or 0 for no limit", is_size);
 const FLAG: Shape = Shape::Bool;
 const PORT: Shape = Shape::Int(1, 65_535);
 const LIST: Shape = Shape::Texts(Form::Any);
@@ -178,6 +179,7 @@ pub static KEYS: &[Key] = &[
     later("defaultAgentScale", Project, Int(0, UNBOUNDED)),
     key("historyRetentionDays", Project, Int(1, 3650)),
     key("logRetentionDays", Project, Int(0, 3650)),
+    key("logRetentionSize", Project, Size(LOG_SIZE)),
     later("timezone", ProjectAndAgent, SOME_TEXT),
     later("resourceLockTimeout", Project, Int(1, WEEK)),
     key("model", ProjectAndAgent, Table),

@@ -71,8 +71,11 @@ pub struct Settings {
     /// Most simultaneous runs of the project; `None` is no limit.
     pub scale: Option<u64>,
     pub history_retention_days: u32,
-    /// 0 keeps log files for ever.
+    /// 0 keeps log files whatever their age.
     pub log_retention_days: u32,
+    /// As written; [`Settings::log_retention_bytes`].
+    #[serde(deserialize_with = "text_or_number")]
+    pub log_retention_size: String,
     pub local: Local,
     pub gateway: Gateway,
     /// The valid sources by name.
@@ -94,11 +97,19 @@ impl Default for Settings {
             scale: None,
             history_retention_days: 14,
             log_retention_days: 0,
+            log_retention_size: "1g".to_owned(),
             local: Local::default(),
             gateway: Gateway::default(),
             webhooks: BTreeMap::new(),
             telemetry: Telemetry::default(),
         }
+    }
+}
+
+impl Settings {
+    /// Most bytes of all log files together; `None` is no limit.
+    pub fn log_retention_bytes(&self) -> Option<u64> {
+        super::values::memory_bytes(&self.log_retention_size).filter(|bytes| *bytes > 0)
     }
 }
 
@@ -547,5 +558,8 @@ mod tests {
         let settings = settings(&Table::new(), &Merged::default(), &mut Vec::new());
         assert_eq!(settings.local.memory_bytes(), 4 << 30);
         assert_eq!((settings.gateway.port, settings.gateway.webhook_rate_limit), (8080, 120));
+        assert_eq!(settings.log_retention_bytes(), Some(1 << 30));
+        let unlimited = Settings { log_retention_size: "0".to_owned(), ..settings };
+        assert_eq!(unlimited.log_retention_bytes(), None);
     }
 }

@@ -67,7 +67,11 @@ pub(super) fn is_memory(text: &str) -> bool {
     memory_bytes(text).is_some_and(|bytes| bytes >= SMALLEST_MEMORY)
 }
 
-/// Bytes of a memory size such as `512m`, `1.5g` or `1073741824`.
+pub(super) fn is_size(text: &str) -> bool {
+    memory_bytes(text).is_some()
+}
+
+/// Bytes of a size such as `512m`, `1.5g` or `1073741824`.
 pub(super) fn memory_bytes(text: &str) -> Option<u64> {
     let (digits, factor) = match text.as_bytes().last()?.to_ascii_lowercase() {
         b'b' => (&text[..text.len() - 1], 1u64),
@@ -152,6 +156,7 @@ mod tests {
         accepts(is_base_url, &["http://10.0.0.5:4000/v1"], &["http://10.0.0.5:4000/", "ftp://x", "http://a b"]);
         accepts(is_cidr, &["10.0.0.0/8", "::1/128"], &["10.0.0.0", "10.0.0.0/33", "10.0.0.0/+8", "x/8"]);
         accepts(is_memory, &["6m", "1.5g", "4G", "8388608", "8388608b"], &["5m", "lots", "", "g", "1.g", "-1g", "4gb"]);
+        accepts(is_size, &["0", "1g", "1.5M", "1"], &["", "-1", "1gb", "lots"]);
         accepts(is_base_path, &["/opt/al", "/srv/a/b/"], &["/opt", "opt/al", "/opt//al", "/opt/../x", "/opt/a b", "/"]);
         accepts(is_server_host, &["a.example", "192.0.2.1", "2001:db8::1", "REPLACE_ME"], &["", "-a", "[::1]", "a b"]);
         accepts(is_instance, &["default", "My.Org-1"], &["", "../../etc", "a:b", "a/b"]);

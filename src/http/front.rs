@@ -45,6 +45,10 @@ pub trait Face: Send + Sync + 'static {
     /// The answer to a request that is refused before its body is read.
     fn admit(&self, head: &Head, peer: IpAddr) -> Result<usize, Reply>;
 
+    /// Told of every refusal of a request whose head was read: what [`Face::admit`] answered, a body that is too large
+    /// or does not come.
+    fn refused(&self, _head: &Head, _peer: IpAddr, _reply: &Reply) {}
+
     /// Answers a request.
     ///
     /// # Errors
@@ -155,6 +159,13 @@ impl Front {
         self.address
     }
 
+    /// Refuses new connections from now on.
+    pub fn close(&self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        // Makes a blocked `accept` return, too.
+        let _ = rustix::net::shutdown(&self.shared.listener, rustix::net::Shutdown::Both);
+    }
+
     /// Stops accepting, waits for requests that are being answered, and ends all threads. What did not end within
     /// `grace` is cut off and logged by name.
     pub fn stop(mut self, grace: Duration) {
@@ -163,10 +174,8 @@ impl Front {
 
     fn end(&mut self, grace: Duration) {
         let until = Instant::now() + grace;
+        self.close();
         let shared = &self.shared;
-        shared.stopping.store(true, Ordering::Release);
-        // Makes a blocked `accept` return and refuses new connections.
-        let _ = rustix::net::shutdown(&shared.listener, rustix::net::Shutdown::Both);
         shared.join("front", self.accepting.take());
         shared.table.evict_sending();
         shared.table.drain(until);
@@ -182,7 +191,7 @@ impl Front {
 
 impl Drop for Front {
     fn drop(&mut self) {
-        if !self.shared.stopping.load(Ordering::Acquire) {
+        if self.serving.is_some() || self.accepting.is_some() {
             self.end(Duration::ZERO);
         }
     }

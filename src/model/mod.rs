@@ -3,6 +3,7 @@
 pub mod event;
 pub mod names;
 pub mod outcome;
+pub mod status;
 pub mod webhook_context;
 
 /// What host and container say to each other.

@@ -13,7 +13,7 @@ use crossbeam_channel::Receiver;
 use shims::wire::usage::Usage;
 
 use super::core::{Action, Core, Input, Reruns, RunKey};
-use super::handle::{Event, Handle};
+use super::handle::{Event, Handle, Refusal};
 use crate::base::clock::UnixMs;
 use crate::base::log::{Entry, Level};
 use crate::base::worker;
@@ -108,12 +108,20 @@ struct Running {
 impl Shell<'_> {
     fn on(&mut self, event: Event) -> Result<()> {
         match event {
-            Event::ItemQueued => self.feed(Input::ItemsQueued),
+            Event::QueueChanged => {
+                self.handle.queue_seen();
+                self.feed(Input::ItemsQueued)
+            }
             Event::StatusText { instance, text } => {
                 self.host.observer.report(&Report::Status { instance: &instance, text: &text });
                 Ok(())
             }
-            Event::RerunRequested { .. } => Ok(()),
+            // Nobody is there to be shown it.
+            Event::RerunRequested { .. } | Event::Note { .. } => Ok(()),
+            Event::Control { reply, .. } => {
+                let _ = reply.send(Err(Refusal::NotAvailable));
+                Ok(())
+            }
             Event::Kill { instance, reason, reply } => {
                 match self.running.get(&instance) {
                     Some(running) => running.kill.kill(&reason, Some(reply)),

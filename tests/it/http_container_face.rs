@@ -11,12 +11,13 @@ use action_llama::base::log::Log;
 use action_llama::base::{Secret, ids};
 
 use action_llama::base::subnet::Subnet;
-use action_llama::gateway::{ContainerFace, ContainerListener, Gateway};
+use action_llama::gateway::{ContainerListener, Gateway, Parts, bind};
 use action_llama::model::names::{AgentName, InstanceId};
 use action_llama::model::outcome::{Class, Outcome, RunResult};
+use action_llama::model::status::AgentStatus;
 use action_llama::model::wire::requests as wire;
 use action_llama::model::wire::run_file::TriggerKind;
-use action_llama::scheduler::handle::{AgentSnapshot, Event, Handle, Snapshot};
+use action_llama::scheduler::handle::{Event, Handle, Snapshot};
 use action_llama::store::containers::{self, Identity, Origin};
 use action_llama::store::runs::{self, RetryPolicy};
 use action_llama::store::{Store, items};
@@ -28,7 +29,7 @@ use crate::support::wait;
 
 /// A running face and both sides of it.
 struct Fixture {
-    face: Option<ContainerFace>,
+    gateway: Option<Gateway>,
     address: SocketAddr,
     store: Arc<Store>,
     events: Receiver<Event>,
@@ -52,20 +53,22 @@ impl Fixture {
         let store = Arc::new(Store::open_in_memory().unwrap());
         let (sender, events) = unbounded();
         let handle = Handle::new(sender);
-        let agent = |scale, paused| AgentSnapshot { scale, paused, timeout_seconds: 900 };
+        let agent = |name: &str, scale, paused| Arc::new(AgentStatus { paused, ..AgentStatus::idle(name, scale, 900) });
         let agents = [("dev", 1, false), ("reviewer", 2, false), ("off", 0, false), ("resting", 1, true)];
-        let agents: BTreeMap<_, _> = agents.map(|(name, scale, paused)| (name.to_owned(), agent(scale, paused))).into();
-        handle.publish(Snapshot { agents, paused: false, max_call_depth: 3 });
-        let listener = ContainerListener {
-            address: (Ipv4Addr::LOCALHOST, 0).into(),
-            peers,
+        let agents: BTreeMap<_, _> =
+            agents.map(|(name, scale, paused)| (name.to_owned(), agent(name, scale, paused))).into();
+        handle.publish(Snapshot { agents, max_call_depth: 3, ..Snapshot::default() });
+        let gateway = Gateway::start(Parts {
+            store: store.clone(),
+            handle: handle.clone(),
+            log: Arc::new(Log::new(&dir.path().join("logs"), "gateway")),
             socket_dir: dir.path().to_owned(),
             lock_timeout: Duration::from_secs(1800),
-        };
-        let log = Arc::new(Log::new(&dir.path().join("logs"), "gateway"));
-        let face = Gateway::start_container_face(listener, store.clone(), handle.clone(), log).unwrap();
-        let address = face.address();
-        Self { face: Some(face), address, store, events, handle, dir }
+        })
+        .unwrap();
+        let listener = bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let address = gateway.start_container_face(ContainerListener { listener, peers }).unwrap();
+        Self { gateway: Some(gateway), address, store, events, handle, dir }
     }
 
     /// Registers a run of `chain`'s last agent.
@@ -355,7 +358,7 @@ fn a_run_may_make_a_thousand_calls() {
     fixture.case(&dev, wire::CALLS, &body, 409, &reason("call limit of this run reached"));
     fixture.call(&fixture.run(&["dev"]), "reviewer");
     // Nor does a run fill the log.
-    fixture.face.take().unwrap().stop();
+    fixture.gateway.take().unwrap().stop();
     assert!(fixture.log().contains("request lines suppressed"));
 }
 
@@ -364,7 +367,7 @@ fn a_call_from_acceptance_to_its_result() {
     let fixture = Fixture::new();
     let (dev, other) = (fixture.run(&["dev"]), fixture.run(&["dev"]));
     let id = fixture.call(&dev, "reviewer");
-    assert!(matches!(fixture.events.try_recv(), Ok(Event::ItemQueued)));
+    assert!(matches!(fixture.events.try_recv(), Ok(Event::QueueChanged)));
     let show = |run: &Run, rest: &str| get(fixture.address, &format!("/calls/{id}?secret={}{rest}", run.secret));
     assert_eq!(show(&dev, "").json(), json!({"status": "pending"}));
     // None of these is a wait.
@@ -449,7 +452,7 @@ fn stopping_ends_long_polls() {
     write!(&sock, "GET /calls/{id}?secret={}&wait=60 HTTP/1.1\r\n\r\n", dev.secret).unwrap();
     wait::until("poll", || fixture.log().matches("/calls/:callId").count(), |count| *count > 0);
     let before = Instant::now();
-    fixture.face.take().unwrap().stop();
+    fixture.gateway.take().unwrap().stop();
     assert!(before.elapsed() < Duration::from_secs(2), "{:?}", before.elapsed());
     assert_eq!(Answer::parse(&read_all(&sock).unwrap()).json(), json!({"status": "pending"}));
     assert!(connect(fixture.address).is_err());
@@ -477,7 +480,7 @@ fn signals() {
         200,
         &ok,
     );
-    assert!(matches!(fixture.events.try_recv(), Ok(Event::ItemQueued)));
+    assert!(matches!(fixture.events.try_recv(), Ok(Event::QueueChanged)));
     assert!(fixture.claim("reviewer").is_some());
 
     // The value of the run that answers a call, as text or as JSON; the last one wins.
@@ -551,15 +554,7 @@ fn peers_outside_the_network_get_no_answer() {
 #[test]
 fn an_address_in_use_says_so() {
     let fixture = Fixture::new();
-    let listener = ContainerListener {
-        address: fixture.address,
-        peers: Subnet::LOOPBACK,
-        socket_dir: fixture.dir.path().to_owned(),
-        lock_timeout: Duration::from_secs(1),
-    };
-    let log = Arc::new(Log::new(fixture.dir.path(), "gateway"));
-    let started = Gateway::start_container_face(listener, fixture.store.clone(), fixture.handle.clone(), log);
-    let error = started.err().expect("the address is taken");
+    let error = bind(fixture.address).expect_err("the address is taken");
     assert!(error.to_string().contains(&fixture.address.to_string()), "{error}");
     let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
     assert_eq!(kind, Some(std::io::ErrorKind::AddrInUse));

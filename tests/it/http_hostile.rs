@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use action_llama::base::log::{Entry, Level, Log};
 use action_llama::http::{Face, Front, Head, Limits, Options, Reply, Req};
 
-use crate::support::http::{Answer, connect, exchange, get, read_all, request};
+use crate::support::http::{Answer, connect, connect_from, exchange, get, read_all, request};
 use crate::support::wait;
 
 const SETTINGS: &str = "AL_TEST_HOSTILE";
@@ -265,7 +265,8 @@ fn malformed_requests() {
     case(&server, &with("Expect: something"), 417);
     case(&server, b"GET / HTTP/1.1\nHost: x\n\n", 400);
     case(&server, &with("A: b\r\n folded"), 400);
-    case(&server, &with("A: \u{fc}"), 400);
+    case(&server, &with("A\u{fc}: b"), 400);
+    case(&server, &with("A: \u{fc}"), 200);
     case(&server, b"GET / HTTP/1.1\r\nA: \0\r\n\r\n", 400);
     case(&server, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400);
     case(&server, &with("A: b\r\n".repeat(200).trim_end()), 431);
@@ -425,20 +426,11 @@ fn failing_handlers() {
 #[test]
 fn strangers_get_no_answer() {
     let server = Server::start(DEFAULT);
-    let sock = bound_to(STRANGER, server.address);
+    let sock = connect_from(STRANGER, server.address).unwrap();
     let _ = (&sock).write_all(b"GET / HTTP/1.1\r\n\r\n");
     let answer = read_all(&sock).unwrap_or_default();
     assert_eq!(answer, b"");
     server.unharmed();
-}
-
-/// A connection from an address of our choice.
-fn bound_to(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
-    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
-    let sock = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-    bind(&sock, &SocketAddr::new(from.into(), 0)).unwrap();
-    connect(&sock, &to).unwrap();
-    TcpStream::from(sock)
 }
 
 #[test]

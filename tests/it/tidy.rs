@@ -10,7 +10,7 @@ const LAYERS: [&[&str]; 8] = [
     &["base"],
     &["model"],
     &["config", "credentials"],
-    &["docker", "http", "store"],
+    &["docker", "http", "store", "webhooks"],
     &["run"],
     &["scheduler"],
     &["gateway", "setup", "ui"],

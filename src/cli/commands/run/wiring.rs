@@ -22,13 +22,14 @@ use crate::docker::memory::Memory;
 use crate::docker::network::{self, AL_NET};
 use crate::docker::{Docker, look_around};
 use crate::model::names::AgentName;
+use crate::model::status::AgentStatus;
 use crate::run::images::{AgentImage as ImageContent, Base, Layers, Ready, Settings, UserDockerfile};
 use crate::run::leftovers;
 use crate::run::life::{Agent, AgentImage, Host, log_dir};
 use crate::run::observer::{Observer, Report};
 use crate::run::prompt::Skeleton;
 use crate::run::staging::Roots;
-use crate::scheduler::handle::{AgentSnapshot, Handle, Snapshot};
+use crate::scheduler::handle::{Handle, Snapshot};
 use crate::scheduler::lock::ProjectLock;
 use crate::store::Store;
 use crate::store::runs::RetryPolicy;
@@ -130,9 +131,11 @@ fn snapshot(loaded: &Loaded) -> Snapshot {
     let known = loaded.agents.iter().filter(|agent| !agent.is_enabled() || loaded.is_callable(agent.name.as_str()));
     let agents = known.map(|agent| {
         let scale = u32::try_from(agent.scale).unwrap_or(u32::MAX);
-        (agent.name.to_string(), AgentSnapshot { scale, paused: false, timeout_seconds: agent.timeout })
+        let status = AgentStatus::idle(agent.name.as_str(), scale, agent.timeout);
+        (agent.name.to_string(), Arc::new(status))
     });
-    Snapshot { agents: agents.collect(), paused: false, max_call_depth: loaded.project.settings.max_call_depth }
+    let max_call_depth = loaded.project.settings.max_call_depth;
+    Snapshot { agents: agents.collect(), max_call_depth, ..Snapshot::default() }
 }
 
 type AgentParts = (Arc<Agent>, Arc<ImageContent>, u32);
