@@ -4,6 +4,7 @@
 //! savepoint of one transaction, commits once, and only then answers all.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -112,12 +113,19 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, tally: Arc<Tally>, monitor: Arc<Monitor>) -> Result<Self> {
+    /// `dir`: where the file is.
+    pub(super) fn start(
+        connection: Connection,
+        dir: PathBuf,
+        tally: Arc<Tally>,
+        monitor: Arc<Monitor>,
+    ) -> Result<Self> {
         let (sender, receiver) = bounded(WAITING);
         let late = Arc::default();
         let shared = Arc::clone(&late);
         let committer = Committer {
             connection,
+            dir,
             receiver,
             waiting: VecDeque::new(),
             late: shared,
@@ -174,6 +182,7 @@ impl Writer {
 
 struct Committer {
     connection: Connection,
+    dir: PathBuf,
     receiver: Receiver<Message>,
     waiting: VecDeque<Box<dyn Job>>,
     late: Arc<Mutex<Late>>,
@@ -322,7 +331,7 @@ impl Committer {
     fn judge(&self, group: &Group) {
         let lost = group.lost.as_ref().map(ToString::to_string);
         match lost.or_else(|| group.failure.clone()) {
-            Some(reason) => self.monitor.failed(&reason),
+            Some(reason) => self.monitor.failed(&health::explain(&reason, &self.dir)),
             None if group.has_changed => self.monitor.succeeded(),
             None => {}
         }

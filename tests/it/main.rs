@@ -34,6 +34,7 @@ mod shims_requests;
 mod shims_signals;
 mod shims_wait;
 mod start_basics;
+mod store_disk;
 mod support;
 mod tidy;
 mod webhooks;
