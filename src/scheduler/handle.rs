@@ -112,6 +112,8 @@ pub struct Snapshot {
     pub recent: VecDeque<Arc<RecentLine>>,
     /// Runs of a depth below this may call other agents.
     pub max_call_depth: u32,
+    /// Progress of the image that all agents stand on, while it is built.
+    pub base_image: Option<String>,
 }
 
 /// The way to the scheduler. Clones lead to the same one.

@@ -31,7 +31,10 @@ fn at(core: &mut Core, input: Input) -> Vec<Action> {
 }
 
 fn items(agents: &[(&str, i64)]) -> Claimed {
-    let claims = agents.iter().map(|(agent, item)| Claim::Item { agent: (*agent).into(), item: *item }).collect();
+    let claims = agents
+        .iter()
+        .map(|(agent, item)| Claim::Item { agent: (*agent).into(), item: *item, reruns: Reruns::Never })
+        .collect();
     Claimed { claims, ..Claimed::default() }
 }
 
@@ -404,7 +407,7 @@ mod props {
                 let Some((name, free)) = free.filter(|_| wish.room != Some(0)) else { return true };
                 *free -= 1;
                 wish.room = wish.room.map(|room| room - 1);
-                claims.push(Claim::Item { agent: name.clone(), item: *item });
+                claims.push(Claim::Item { agent: name.clone(), item: *item, reruns: Reruns::Never });
                 false
             });
             self.queue = queue;

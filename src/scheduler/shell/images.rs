@@ -58,6 +58,8 @@ impl Scheduler {
                 return self.outlet.send(crate::scheduler::outlet::Message::Built(failed));
             }
         };
+        let image = self.builds.base_name();
+        self.say(Level::Info, "Checking base image", &[("image", image.into())]);
         self.builds.base(Arc::clone(&known));
         for name in names {
             let name = name.to_string();
@@ -90,8 +92,9 @@ impl Scheduler {
     /// When nothing can run without what could not be built.
     pub(super) fn built(&mut self, built: Built) -> Result<()> {
         match built {
-            Built::BaseProgress { image, text } => self.status.note("base image", format!("{image}: {text}")),
+            Built::BaseProgress { text } => self.status.set_base_image(Some(text)),
             Built::Base(Ok(())) => {
+                self.status.set_base_image(None);
                 // Of a project without active agents: nothing else would say so.
                 self.check_first_builds()?;
             }

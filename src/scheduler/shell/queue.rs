@@ -56,7 +56,7 @@ impl Upkeep {
         counts.retain(|agent, _| queued.get(agent).is_some_and(|queued| *queued > capacity));
         self.accepted.extend(accepted);
         let is_needed = !wish.free.is_empty() || !counts.is_empty();
-        is_needed.then_some(claim::Order { wish, accepted: counts, capacity })
+        is_needed.then_some(claim::Order { wish, accepted: counts, capacity, max_reruns: settings.max_reruns })
     }
 }
 
