@@ -8,7 +8,7 @@
 //! gateway  ui  setup
 //! scheduler
 //! run
-//! store  docker  http
+//! store  docker  http  watch
 //! config  credentials
 //! model
 //! base
@@ -28,3 +28,4 @@ pub mod scheduler;
 pub mod setup;
 pub mod store;
 pub mod ui;
+pub mod watch;

@@ -1,5 +1,6 @@
 //! What a run is: images, staging, prompt, life, outcome.
 
+pub mod fingerprint;
 pub mod images;
 pub mod kill;
 pub mod leftovers;
