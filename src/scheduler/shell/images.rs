@@ -172,7 +172,7 @@ impl Scheduler {
         let initial = self.initial_agents();
         self.feed(Input::InitialRuns { agents: initial });
         self.show_ready();
-        self.reloads.watch(&self.project.dir, &self.outlet);
+        self.reloads.watch(&self.project.dir);
         for agent in self.agents.keys().cloned().collect::<Vec<_>>() {
             self.look_at(&agent);
         }
