@@ -472,8 +472,18 @@ impl Life<'_> {
         }
     }
 
+    /// The last entry about the container is always one of ours, whatever it printed itself: whoever reads the log goes by
+    /// it.
     fn log_end(&self, outcome: &Outcome) {
-        let Some(code) = outcome.exit_code else { return };
+        let Some(code) = outcome.exit_code else {
+            // What failed before there was a container is in the log already.
+            if outcome.class != Class::LaunchFailure {
+                let err = serde_json::json!({"type": "Error", "message": outcome.error});
+                let msg = format!("{} container run failed", self.info.agent);
+                self.log(Entry::new(Level::Error, msg).field("err", err));
+            }
+            return;
+        };
         let elapsed = seconds(self.started.elapsed());
         let (level, msg) = match (outcome.class, outcome.result) {
             (Class::Killed, _) => (Level::Info, "container killed (abort requested)"),

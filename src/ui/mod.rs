@@ -5,4 +5,6 @@ pub mod github;
 pub mod json_events;
 pub mod log_view;
 pub mod queue;
+pub mod queue_view;
+pub mod stat_view;
 pub mod summary;

@@ -22,7 +22,7 @@ const WALLS: [(&str, &[&str]); 6] = [
     ("rusqlite", &["src/store"]),
     ("tiny_http", &["src/http"]),
     ("argh::", &["src/cli"]),
-    ("ureq::", &["shims/src/session", "shims/src/agent/preflight"]),
+    ("ureq::", &["src/base/web.rs", "shims/src/session", "shims/src/agent/preflight"]),
     ("println!(", &["src/cli", "src/ui"]),
     ("todo!(", &[]),
 ];

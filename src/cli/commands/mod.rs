@@ -1,4 +1,8 @@
 //! One file per command.
 
+pub(super) mod control;
 pub(super) mod doctor;
+pub(super) mod logs;
+pub(super) mod queue;
 pub(super) mod run;
+pub(super) mod stat;

@@ -2,6 +2,7 @@
 
 pub(crate) mod al;
 pub(crate) mod docker;
+pub(crate) mod fake_scheduler;
 pub(crate) mod http;
 pub(crate) mod llm;
 pub(crate) mod project;
