@@ -38,6 +38,26 @@ impl Entry {
         Self { level, time: UnixMs::now(), instance: None, msg: msg.into(), fields: Map::new() }
     }
 
+    /// An entry that was read back. Members that this program would write differently (`pid`, `hostname`, another log's
+    /// `name`, a level without a word) become fields, so that [`Entry::to_object`] gives them back.
+    pub fn from_stored(mut object: Map<String, Value>) -> Self {
+        let number = |value: &Value| value.as_i64().or_else(|| value.as_f64().map(|number| number as i64));
+        let level = object.get("level").and_then(number).unwrap_or(i64::from(Level::Info.number()));
+        let nearest = match level {
+            ..=20 => Level::Debug,
+            21..40 => Level::Info,
+            40..50 => Level::Warn,
+            50.. => Level::Error,
+        };
+        if level == i64::from(nearest.number()) {
+            object.shift_remove("level");
+        }
+        let time = object.shift_remove("time").as_ref().and_then(number).unwrap_or_default();
+        let instance = object.shift_remove("instance").and_then(text_of).filter(|instance| !instance.is_empty());
+        let msg = object.shift_remove("msg").and_then(text_of).unwrap_or_default();
+        Self { level: nearest, time: UnixMs(time), instance, msg, fields: object }
+    }
+
     /// Adds a field.
     pub fn field(mut self, name: &str, value: impl Into<Value>) -> Self {
         self.fields.insert(name.to_owned(), value.into());
@@ -104,6 +124,15 @@ impl Entry {
         }
         line.push('\n');
         line
+    }
+}
+
+/// A value as text, without quotes where it is one.
+fn text_of(value: Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(text),
+        other => Some(other.to_string()),
     }
 }
 
@@ -195,6 +224,21 @@ mod tests {
             .field("container", "al-dev-a1b2c3d4");
         let keys: Vec<String> = entry.to_object("dev").keys().cloned().collect();
         assert_eq!(keys, ["level", "time", "pid", "hostname", "name", "instance", "container", "msg"]);
+    }
+
+    #[test]
+    fn an_entry_that_was_read_back_is_the_one_that_was_written() {
+        for level in [10, 20, 35, 40, 50, 60] {
+            let stored = serde_json::json!({"level": level, "time": 1_767_323_045_000_i64, "pid": 7, "hostname": "vps1",
+                "name": "dev", "instance": "dev-a1b2c3d4", "cmd": "x", "msg": "bash"});
+            let stored = stored.as_object().unwrap().clone();
+            let entry = Entry::from_stored(stored.clone());
+            assert_eq!(entry.to_object("other"), stored);
+            assert_eq!((entry.time.0, entry.msg.as_str()), (1_767_323_045_000, "bash"));
+        }
+        let odd = serde_json::json!({"level": "high", "time": "now", "msg": 7, "instance": null});
+        let entry = Entry::from_stored(odd.as_object().unwrap().clone());
+        assert_eq!((entry.level, entry.time.0, entry.msg.as_str(), entry.instance), (Level::Info, 0, "7", None));
     }
 
     #[test]

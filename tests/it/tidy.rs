@@ -23,7 +23,7 @@ const WALLS: [(&str, &[&str]); 7] = [
     ("tiny_http", &["src/http"]),
     ("notify::", &["src/watch"]),
     ("argh::", &["src/cli"]),
-    ("ureq::", &["shims/src/session", "shims/src/agent/preflight"]),
+    ("ureq::", &["src/base/web.rs", "shims/src/session", "shims/src/agent/preflight"]),
     ("println!(", &["src/cli", "src/ui"]),
     ("todo!(", &[]),
 ];
