@@ -156,7 +156,7 @@ impl Scheduler {
             self.reloads.again.insert(agent.to_owned());
             return;
         }
-        let known = self.agents.get(agent).and_then(|definition| definition.fingerprint.clone());
+        let known = self.agents.get(agent).and_then(|definition| definition.fingerprint);
         if let Some(looks) = &self.reloads.looks {
             let _ = looks.send((agent.to_owned(), known));
         }
