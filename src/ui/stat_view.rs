@@ -301,7 +301,7 @@ mod tests {
                 Running Instances:
                 AGENT           INSTANCE ID             STATUS      TRIGGER             STARTED
                 --------------------------------------------------------------------------------------------
-                dev             ...nt-name-a1b2c3d4     running     schedule            2026-01-02 03:04:05
+                dev             ...ent-name-a1b2c3d4    running     schedule            2026-01-02 03:04:05
             "#]],
         );
     }
