@@ -301,6 +301,7 @@ mod tests {
     #[test]
     fn usage_errors_are_worded_as_specified() {
         refuses(&["bogus"], "error: unknown command 'bogus'\n(Did you mean logs?)");
+        refuses(&["frobnicate"], "error: unknown command 'frobnicate'");
         refuses(&["docter"], "error: unknown command 'docter'\n(Did you mean doctor?)");
         refuses(&["run", "dev", "--jsn"], "error: unknown option '--jsn'\n(Did you mean --json?)");
         refuses(&["run"], "error: missing required argument 'agent'");

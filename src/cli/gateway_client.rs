@@ -150,7 +150,7 @@ impl Contact {
 }
 
 /// What commands say that need a scheduler when there is none.
-fn not_running() -> GatewayError {
+pub(crate) fn not_running() -> GatewayError {
     let text = "Scheduler not running. Start it with 'al start'.".to_owned();
     GatewayError { why: Trouble::NotRunning, text }
 }

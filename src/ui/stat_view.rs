@@ -272,11 +272,11 @@ mod tests {
     #[test]
     fn long_values_move_the_rest_of_their_line_and_hostile_ones_stay_in_it() {
         let agents = vec![
-            row("a-name-of-exactly", "(invalid config)", "-", "-", "-"),
+            row("a-name-of-16-let", "(invalid config)", "-", "-", "-"),
             row("evil\u{1b}[2J\nname", "(manual)", "Idle", "0 running", "0"),
         ];
         let instances = vec![instance("a-long-agent-name-a1b2c3d4")];
-        let scheduler = SchedulerPart { docker_error: Some("no\nsocket".into()), ..SchedulerPart::default() };
+        let scheduler = SchedulerPart { docker_error: Some("no\nsocket".into()), ..example().scheduler.unwrap() };
         shows(
             &overview(
                 &Overview { agents, instances, locks: Vec::new(), scheduler: Some(scheduler), ..example() },
@@ -286,16 +286,16 @@ mod tests {
                 AL Status — /srv/acme
 
                 Scheduler:
-                  Status: 
-                  Mode: 
-                  Runtime: 
-                  Gateway: 
+                  Status: Running
+                  Mode: docker
+                  Runtime: local
+                  Gateway: http://localhost:8080
                   Docker: no socket
 
                 Agents:
                 AGENT           TRIGGER         STATUS      INSTANCES   QUEUE
                 ----------------------------------------------------------------
-                a-name-of-exactly (invalid config) -           -           -
+                a-name-of-16-let (invalid config) -           -           -
                 evil�[2J name   (manual)        Idle        0 running   0
 
                 Running Instances:

@@ -292,6 +292,10 @@ fn others_on_the_way_are_warned_of_once() {
     assert!(done.expect(1).stderr.starts_with(warning), "{}", done.stderr);
     assert_eq!(done.stderr.matches("Warning").count(), 1);
     assert!(done.stderr.contains("http://nowhere.invalid:8080: the host name"), "{}", done.stderr);
+    // An address of another machine may also stand in the project's own files.
+    let project = Project::without_docker("[gateway]\nurl = \"http://192.168.0.1.nowhere.invalid\"\n");
+    let done = project.al(&["kill", "dev"]).run();
+    assert!(!done.expect(1).stderr.contains("Warning") && done.stderr.contains("nowhere.invalid"), "there is no key");
     let project = with_environment("[gateway]\nurl = \"https://nowhere.invalid\"\n");
     let done = project.al(&["pause", "-E", "prod"]).run();
     assert!(!done.expect(1).stderr.contains("Warning"), "{}", done.stderr);

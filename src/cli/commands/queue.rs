@@ -11,7 +11,7 @@ use crate::base::clock::UnixMs;
 use crate::base::error::{Trouble, UsageError, render};
 use crate::base::text::{percent_encode, printable, printable_json};
 use crate::cli::args::{QueueClear, QueueDrop, QueueList, QueueRetry, QueueShow};
-use crate::cli::gateway_client::{GatewayClient, ask, trouble};
+use crate::cli::gateway_client::{GatewayClient, ask_if_running, not_running, trouble};
 use crate::cli::site::Site;
 use crate::ui::queue_view;
 
@@ -20,7 +20,7 @@ const REFUSED: u8 = 1;
 /// Most items that are asked for at once.
 const PAGE: usize = 1000;
 
-/// Where work items are, with or without a scheduler. Every answer is that of the HTTP API (gateway.md §13.1).
+/// Where work items are. Every answer is that of the HTTP API (gateway.md §13.1).
 trait WorkItems {
     /// `{"items":[…],"total":n}`, newest first.
     fn list(&self, wanted: &Wanted<'_>) -> Result<Value>;
@@ -93,7 +93,10 @@ impl OfGateway<'_> {
 
 /// Does something with the project's items, wherever they are at the moment.
 fn with_items<T>(site: &Site, work: impl Fn(&dyn WorkItems) -> Result<T>) -> Result<T> {
-    ask(site, |client| work(&OfGateway(client)))
+    match ask_if_running(site, |client| work(&OfGateway(client)))? {
+        Some(done) => Ok(done),
+        None => Err(not_running().into()),
+    }
 }
 
 fn open(project: &str, env: Option<&str>) -> Result<Site> {
