@@ -95,7 +95,11 @@ pub fn to_json(error: &anyhow::Error) -> Value {
     let mut lines = text.lines();
     let message = lines.next().unwrap_or_default().trim_start_matches("error: ");
     let items: Vec<&str> = lines.map(|line| line.trim().trim_start_matches("- ")).collect();
-    json!({"ok": false, "error": {"kind": kind(error), "message": message, "items": items}})
+    let mut document = json!({"ok": false, "error": {"kind": kind(error), "message": message}});
+    if !items.is_empty() {
+        document["error"]["items"] = json!(items);
+    }
+    document
 }
 
 /// The block that is printed on stderr, without a final newline.

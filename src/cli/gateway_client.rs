@@ -196,8 +196,17 @@ fn place(site: &Site) -> Result<Place> {
                 project.merged.file_of("gateway.url")
             )));
         };
-        if !address.is_loopback() || environment.is_some_and(by_environment) {
+        if environment.is_some_and(by_environment) {
             return Ok(Place::Configured(address));
+        }
+        if !address.is_loopback() {
+            // A project may come from anywhere; where the user's key goes is the user's to say.
+            bail!(ConfigError(format!(
+                "{}: gateway.url: a project's own files cannot say where the gateway key is sent\n  write it into an \
+                 environment, {}, and name that with -E",
+                project.merged.file_of("gateway.url"),
+                site.home.environment_file("<name>").display()
+            )));
         }
     }
     if let Some(environment) = environment.filter(|environment| environment.server.is_some()) {

@@ -20,6 +20,8 @@ mod routes;
 mod routing;
 mod shared;
 
+pub use routes::items::render as item_json;
+
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};

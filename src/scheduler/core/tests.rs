@@ -304,7 +304,7 @@ fn adopted_runs_hold_slots_beyond_what_was_granted() {
     at(&mut core, ended(0, RunResult::Completed));
     assert_eq!(at(&mut core, Input::QueueChanged), [], "one slot was too many");
     at(&mut core, ended(1, RunResult::Completed));
-    assert_eq!(core.claiming, true);
+    assert!(core.claiming);
 }
 
 #[test]
@@ -488,10 +488,10 @@ mod props {
                 world.check();
             }
             // Once nothing stands in the way any more, everything that was accepted is carried out.
-            for at in 0..3 {
-                world.feed(agent(AGENTS[at], 1, false));
+            for (at, name) in AGENTS.iter().enumerate() {
+                world.feed(agent(name, 1, false));
                 world.most[at] = world.most[at].max(1);
-                world.feed(Input::Enabled { agent: AGENTS[at].into(), is_enabled: true });
+                world.feed(Input::Enabled { agent: (*name).into(), is_enabled: true });
             }
             world.feed(Input::Paused(false));
             world.feed(Input::Docker(Health::Up));

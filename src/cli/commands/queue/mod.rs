@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::Write as _;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde_json::{Map, Value, json};
 
 use super::control::{message, path_part};
@@ -11,9 +11,12 @@ use crate::base::clock::UnixMs;
 use crate::base::error::{Trouble, UsageError, render};
 use crate::base::text::{percent_encode, printable, printable_json};
 use crate::cli::args::{QueueClear, QueueDrop, QueueList, QueueRetry, QueueShow};
-use crate::cli::gateway_client::{GatewayClient, ask_if_running, not_running, trouble};
+use crate::cli::gateway_client::{GatewayClient, ask_if_running, trouble};
 use crate::cli::site::Site;
 use crate::ui::queue_view;
+use database::OfDatabase;
+
+mod database;
 
 /// Exit status when something was refused.
 const REFUSED: u8 = 1;
@@ -95,7 +98,10 @@ impl OfGateway<'_> {
 fn with_items<T>(site: &Site, work: impl Fn(&dyn WorkItems) -> Result<T>) -> Result<T> {
     match ask_if_running(site, |client| work(&OfGateway(client)))? {
         Some(done) => Ok(done),
-        None => Err(not_running().into()),
+        None => match OfDatabase::open(site.dir())? {
+            Some(items) => work(&items),
+            None => bail!("no scheduler of {} has ever run: there are no work items", site.dir().display()),
+        },
     }
 }
 
