@@ -17,6 +17,10 @@ pub struct CredentialError(pub String);
 #[derive(Debug)]
 pub struct AgentError(pub String);
 
+/// A project has no agent of this name; the text is the whole message.
+#[derive(Debug)]
+pub struct UnknownAgent(pub String);
+
 /// The command was typed wrongly; the text is the whole message.
 #[derive(Debug)]
 pub struct UsageError(pub String);
@@ -31,7 +35,7 @@ macro_rules! message_error {
         impl std::error::Error for $name {}
     )*};
 }
-message_error!(ConfigError, CredentialError, AgentError, UsageError);
+message_error!(ConfigError, CredentialError, AgentError, UnknownAgent, UsageError);
 
 /// Machine-readable name of an error's class (cli-config.md §14.4).
 pub fn kind(error: &anyhow::Error) -> &'static str {
@@ -39,7 +43,7 @@ pub fn kind(error: &anyhow::Error) -> &'static str {
         "config"
     } else if error.is::<CredentialError>() {
         "credential"
-    } else if error.is::<AgentError>() {
+    } else if error.is::<AgentError>() || error.is::<UnknownAgent>() {
         "agent"
     } else if error.is::<UsageError>() {
         "usage"
@@ -54,7 +58,7 @@ pub fn render(error: &anyhow::Error) -> String {
         "usage" => return error.to_string(),
         "config" => "Configuration error",
         "credential" => "Credential error",
-        "agent" => "Agent error",
+        "agent" if error.is::<AgentError>() => "Agent error",
         _ => "Error",
     };
     let mut text = format!("{prefix}: {error}");
@@ -78,6 +82,8 @@ mod tests {
     fn the_class_decides_the_prefix() {
         let error = anyhow::Error::new(ConfigError("config.toml: scale: 0".into()));
         assert_eq!(render(&error), "Configuration error: config.toml: scale: 0");
+        let error = anyhow::Error::new(UnknownAgent("Agent \"x\" not found.".into()));
+        assert_eq!((render(&error).as_str(), kind(&error)), ("Error: Agent \"x\" not found.", "agent"));
         let error = Err::<(), _>(std::io::Error::other("disk full")).context("write x").unwrap_err();
         assert_eq!(render(&error), "Error: write x\nCause: disk full");
         assert_eq!(one_line(&error), "write x: disk full");

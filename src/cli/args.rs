@@ -31,6 +31,32 @@ pub(crate) struct Run {
     pub(crate) prompt: Option<String>,
 }
 
+/// `al cron`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct Cron {
+    /// project directory
+    #[argh(option, default = "String::from(\".\")")]
+    pub(crate) project: String,
+    /// named environment
+    #[argh(option)]
+    pub(crate) env: Option<String>,
+    /// time zone
+    #[argh(option)]
+    pub(crate) tz: Option<String>,
+    /// first instant
+    #[argh(option)]
+    pub(crate) from: Option<String>,
+    /// number of firings
+    #[argh(option)]
+    pub(crate) count: Option<String>,
+    /// print JSON
+    #[argh(switch)]
+    pub(crate) json: bool,
+    /// schedule or agent
+    #[argh(positional)]
+    pub(crate) schedule: String,
+}
+
 /// `al doctor`.
 #[derive(FromArgs, Debug)]
 pub(crate) struct Doctor {

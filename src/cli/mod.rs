@@ -11,6 +11,8 @@ use crate::base::error::UsageError;
 mod args;
 mod argv;
 mod commands;
+mod json_error;
+mod option;
 mod spec;
 
 /// Exit status of a failure that has no other.
@@ -36,7 +38,10 @@ fn dispatch(words: impl Iterator<Item = OsString>) -> Result<u8> {
     let words: Vec<String> = words
         .map(|word| word.into_string().map_err(|word| anyhow!("argument {} is not valid UTF-8", word.display())))
         .collect::<Result<_>>()?;
-    let request = argv::read(&words).inspect_err(|error| commands::run::usage_error(&words, error));
+    let request = argv::read(&words).inspect_err(|error| {
+        commands::run::usage_error(&words, error);
+        json_error::print_usage_error(&words, error);
+    });
     match request.map_err(UsageError)? {
         argv::Request::Version => print(&format!("{}\n", shims::VERSION)),
         argv::Request::Help(text) => print(&text),
@@ -54,6 +59,7 @@ fn dispatch(words: impl Iterator<Item = OsString>) -> Result<u8> {
 fn command(path: &[&str], words: &[&str]) -> Result<u8> {
     match path {
         ["run"] => commands::run::run(typed(path, words)?),
+        ["cron"] => commands::cron::run(typed(path, words)?),
         ["doctor"] => commands::doctor::run(typed(path, words)?),
         _ => Err(anyhow!("al {} has no code behind it", path.join(" "))),
     }

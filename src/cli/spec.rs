@@ -71,6 +71,33 @@ pub(crate) static COMMANDS: &[Command] = &[
         ],
     },
     Command {
+        path: &["cron"],
+        about: "explain a schedule and list its next firings",
+        arguments: &[Argument {
+            name: "expression|agent",
+            mandatory: true,
+            about: "a schedule in quotes, for example \"0 9 * * 1-5\", or the name of an agent that has one",
+        }],
+        options: &[
+            PROJECT,
+            ENV,
+            Opt {
+                short: None,
+                long: "tz",
+                value: Some("zone"),
+                about: "IANA time zone (default: that of TZ, else of this machine)",
+            },
+            Opt {
+                short: None,
+                long: "from",
+                value: Some("instant"),
+                about: "list firings after this, for example 2031-05-01T09:00 or 2031-05-01T07:00:00Z (default: now)",
+            },
+            Opt { short: Some('n'), long: "count", value: Some("N"), about: "list this many, 1 to 1000 (default: 5)" },
+            JSON,
+        ],
+    },
+    Command {
         path: &["doctor"],
         about: "check configuration and credentials",
         arguments: &[],

@@ -14,8 +14,10 @@ use super::finding::{Finding, Rule, Severity};
 use super::keys::Document;
 use super::layers::{self, dotted, table_to_json};
 use super::project::{self, Project};
+use super::schedule::Schedule;
 use super::webhook::{self, Trigger};
 use super::{model, preflight};
+use crate::base::clock::UnixMs;
 use crate::base::files::read_optional;
 use crate::base::text::nearest;
 use crate::model::names::{AgentName, CredentialRef};
@@ -34,7 +36,8 @@ pub struct Agent {
     pub credentials: Vec<CredentialRef>,
     /// First choice first; never empty in a usable agent.
     pub models: Vec<ModelConfig>,
-    pub schedule: Option<String>,
+    /// `None` also when what the file says is no schedule.
+    pub schedule: Option<Schedule>,
     pub triggers: Vec<Trigger>,
     pub preflight: Vec<PreflightStep>,
     pub params: Map<String, Json>,
@@ -190,8 +193,7 @@ impl Checker<'_> {
         let json = table_to_json(table);
         let number = |key: &str| json.get(key).and_then(Json::as_u64);
         let scale = number("scale").unwrap_or(1);
-        let schedule = table.get("schedule").and_then(Value::as_str).map(str::to_owned);
-        self.schedule(raw, schedule.as_deref(), scale);
+        let schedule = self.schedule(raw, table, scale);
         let models = self.models(raw, table);
         let credentials = self.credentials(table);
         let triggers = raw.get("webhooks").map_or_else(Vec::new, |value| {
@@ -221,7 +223,7 @@ impl Checker<'_> {
         })
     }
 
-    fn schedule(&mut self, raw: &Table, schedule: Option<&str>, scale: u64) {
+    fn schedule(&mut self, raw: &Table, table: &Table, scale: u64) -> Option<Schedule> {
         let has_triggers = match raw.get("webhooks") {
             Some(Value::Array(items)) => !items.is_empty(),
             other => other.is_some(),
@@ -232,9 +234,20 @@ impl Checker<'_> {
             let finding = Finding::at(Severity::Error, &self.file, "schedule, webhooks", message);
             self.findings.push(finding.of(Rule::NoTrigger));
         }
-        if let Some(schedule) = schedule {
-            for (severity, message) in check_schedule(schedule) {
-                self.findings.push(Finding::at(severity, &self.file, "schedule", message));
+        match Schedule::parse(table.get("schedule")?.as_str()?) {
+            Ok(schedule) => {
+                if schedule.never_fires(UnixMs::now()) {
+                    let message = format!(
+                        "\"{}\" never fires: it matches no instant from now to the end of 2099",
+                        schedule.text()
+                    );
+                    self.warn("schedule", message);
+                }
+                Some(schedule)
+            }
+            Err(rejection) => {
+                self.error("schedule", rejection.to_string());
+                None
             }
         }
     }
@@ -357,12 +370,6 @@ impl Checker<'_> {
             }
         }
     }
-}
-
-/// What is wrong with a schedule: the one place from which configuration asks the parser of schedules. Until there is
-/// one, every text passes.
-fn check_schedule(_schedule: &str) -> Vec<(Severity, String)> {
-    Vec::new()
 }
 
 /// An agent's file with the tables of which it inherits keys: `limits` key by key, `harness` as a whole.

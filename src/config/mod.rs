@@ -7,6 +7,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use crate::base::error::UnknownAgent;
+
 mod agent;
 mod check;
 pub mod finding;
@@ -17,6 +19,7 @@ mod model;
 pub mod needs;
 pub mod preflight;
 pub mod project;
+pub mod schedule;
 mod values;
 pub mod webhook;
 
@@ -58,6 +61,21 @@ impl Loaded {
     /// The agent with this name.
     pub fn agent(&self, name: &str) -> Option<&Agent> {
         self.agents.iter().find(|agent| agent.name.as_str() == name)
+    }
+
+    /// Makes sure that there is an agent of this name, broken or not.
+    ///
+    /// # Errors
+    /// When there is none, with the names that there are.
+    pub fn require(&self, name: &str) -> Result<(), UnknownAgent> {
+        if self.discovered.iter().any(|known| known == name) {
+            return Ok(());
+        }
+        let others = match &self.discovered[..] {
+            [] => format!("No agents found in {}.", self.project.dir.join("agents").display()),
+            names => format!("Available agents: {}", names.join(", ")),
+        };
+        Err(UnknownAgent(format!("Agent \"{name}\" not found.\n{others}")))
     }
 
     /// Agents that take part.

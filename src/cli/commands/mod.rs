@@ -1,4 +1,5 @@
 //! One file per command.
 
+pub(super) mod cron;
 pub(super) mod doctor;
 pub(super) mod run;

@@ -1,6 +1,6 @@
 //! `al run`: one agent, once, without a scheduler (scheduler.md §15.3).
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Result, bail};
 use crossbeam_channel::{Receiver, bounded};
@@ -11,7 +11,7 @@ use shims::wire::exit;
 use crate::base::files::{absolute_lexically, current_dir};
 use crate::cli::args::Run;
 use crate::config::webhook::Exposure;
-use crate::config::{self, Home, Loaded, Selection};
+use crate::config::{self, Home, Selection};
 use crate::credentials::Store as CredentialStore;
 use crate::model::event::Trigger;
 use crate::model::outcome::{Outcome, RunResult};
@@ -74,7 +74,7 @@ fn carry_out(args: &Run, view: &View, interrupt: &Interrupt, handle: &Handle, ev
     }
     let home = Home::of(&environment)?;
     let loaded = config::load(&project, &home, &Selection::of(args.env.as_deref(), &environment))?;
-    check_known(&loaded, &args.agent)?;
+    loaded.require(&args.agent)?;
     let trigger = task::trigger(args, &interrupt.token)?;
     if let Some(environment) = loaded.project.environment.as_ref().filter(|found| found.server.is_some()) {
         bail!(
@@ -101,20 +101,6 @@ fn carry_out(args: &Run, view: &View, interrupt: &Interrupt, handle: &Handle, ev
     let finished = finished?;
     view.finish(&summary(&args.agent, kind, &finished));
     Ok(status(&finished))
-}
-
-fn check_known(loaded: &Loaded, agent: &str) -> Result<()> {
-    if loaded.discovered.iter().any(|known| known == agent) {
-        return Ok(());
-    }
-    if loaded.discovered.is_empty() {
-        bail!("Agent \"{agent}\" not found.\nNo agents found in {}.", agents_dir(loaded).display());
-    }
-    bail!("Agent \"{agent}\" not found.\nAvailable agents: {}", loaded.discovered.join(", "));
-}
-
-fn agents_dir(loaded: &Loaded) -> PathBuf {
-    loaded.project.dir.join("agents")
 }
 
 /// The exit status of the last run as it is; a rerun that nobody carries out any more is a success.
