@@ -151,7 +151,11 @@ impl Face for CombinedRoutes {
     }
 
     fn refused(&self, head: &Head, peer: IpAddr, reply: &Reply) {
-        self.public.refused(head, peer, reply);
+        if self.is_container(peer, &head.headers) && self.containers.knows(head.path()) {
+            self.containers.refused(head, peer, reply);
+        } else {
+            self.public.refused(head, peer, reply);
+        }
     }
 
     fn handle(&self, request: &Req) -> anyhow::Result<Reply> {
