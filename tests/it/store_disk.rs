@@ -15,7 +15,7 @@ use action_llama::base::{Secret, ids};
 use action_llama::model::names::{AgentName, InstanceId};
 use action_llama::store::containers::Identity;
 use action_llama::store::items::{self, Eligible, Filter, Kind, NewItem, State};
-use action_llama::store::receipts::{self, NewReceipt, NoWork, accept_delivery};
+use action_llama::store::receipts::{self, Body, NewReceipt, NoWork, accept_delivery};
 use action_llama::store::{Health, Store, activity, is_unavailable, retention};
 use serde_json::json;
 
@@ -179,7 +179,7 @@ fn deliver(store: &Store, number: u64) {
         action: None,
         client: Some("192.0.2.1".into()),
         headers: json!({ "x-github-event": "push" }).as_object().unwrap().clone(),
-        body: receipts::Body::of(&[b'x'; 12_000]),
+        body: Body::of(&[b'x'; 12_000]),
         replay_of: None,
     };
     store.write(move |tx| accept_delivery(tx, receipt, vec![item("dev", 1000)], 0, now)).unwrap();
@@ -214,7 +214,7 @@ fn changes_of_many_threads_share_the_waits_for_the_disk() {
             action: None,
             client: None,
             headers: serde_json::Map::new(),
-            body: receipts::Body::of(b""),
+            body: Body::of(b""),
             replay_of: None,
         };
         receipts::note(&store, receipt, NoWork::Rejected("validation_failed"), UnixMs(1)).unwrap();
