@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::{Map, Value};
 pub use shims::wire::log::Level;
 
@@ -94,24 +95,17 @@ impl Entry {
 
     /// The entry as an object with the members in their order; `name` is the log's name.
     pub fn to_object(&self, name: &str) -> Map<String, Value> {
-        let mut object = Map::new();
-        object.insert("level".into(), self.level.number().into());
-        object.insert("time".into(), self.time.0.into());
-        object.insert("pid".into(), std::process::id().into());
-        object.insert("hostname".into(), hostname().into());
-        object.insert("name".into(), name.into());
-        if let Some(instance) = &self.instance {
-            object.insert("instance".into(), instance.as_str().into());
+        match serde_json::to_value(Members { entry: self, name }) {
+            Ok(Value::Object(object)) => object,
+            _ => Map::new(),
         }
-        object.extend(self.fields.clone());
-        object.insert("msg".into(), self.msg.as_str().into());
-        object
     }
 
     fn to_line(&self, name: &str) -> String {
-        let mut object = self.to_object(name);
-        let mut line = Value::Object(object.clone()).to_string();
+        let text = serde_json::to_string(&Members { entry: self, name });
+        let mut line = text.expect("entries are plain data with string keys");
         if line.len() > LONGEST_LINE_BYTES {
+            let mut object = self.to_object(name);
             shorten_longest(&mut object, line.len() - LONGEST_LINE_BYTES);
             line = Value::Object(object).to_string();
         }
@@ -124,6 +118,32 @@ impl Entry {
         }
         line.push('\n');
         line
+    }
+}
+
+/// The members of an entry in a log of this name, in their order.
+struct Members<'e> {
+    entry: &'e Entry,
+    name: &'e str,
+}
+
+impl Serialize for Members<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let entry = self.entry;
+        let mut members = serializer.serialize_map(None)?;
+        members.serialize_entry("level", &entry.level.number())?;
+        members.serialize_entry("time", &entry.time.0)?;
+        members.serialize_entry("pid", &std::process::id())?;
+        members.serialize_entry("hostname", hostname())?;
+        members.serialize_entry("name", self.name)?;
+        if let Some(instance) = &entry.instance {
+            members.serialize_entry("instance", instance)?;
+        }
+        for (name, value) in &entry.fields {
+            members.serialize_entry(name, value)?;
+        }
+        members.serialize_entry("msg", &entry.msg)?;
+        members.end()
     }
 }
 

@@ -128,7 +128,8 @@ fn start(listener: TcpListener, limits: Limits, dir: &Path, face: Arc<Echo>) -> 
 struct Server {
     child: Child,
     address: SocketAddr,
-    descriptors: usize,
+    /// Threads and descriptors when nothing is going on.
+    quiet: (usize, usize),
     dir: tempfile::TempDir,
     /// A path, and what is answered there to a healthy request.
     healthy: (&'static str, &'static str),
@@ -155,9 +156,16 @@ impl Server {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
         let port = lines.find_map(|line| line.strip_prefix("port=")?.parse().ok()).expect("the server starts");
         let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
-        let mut server = Self { child, address, descriptors: 0, dir, healthy };
+        let mut server = Self { child, address, quiet: (0, 0), dir, healthy };
         server.healthy();
-        server.descriptors = wait::until("quiet", || server.count(), |(threads, _)| *threads == 0).1;
+        let mut last_counts = [(0, 0); 10];
+        let next_count = || {
+            last_counts.rotate_left(1);
+            last_counts[9] = server.count();
+            last_counts
+        };
+        server.quiet = wait::until("quiet", next_count, |last| last.iter().all(|count| *count == last[9]))[9];
+        assert_eq!(server.quiet.0, 4, "two threads wait for connections and two for requests");
         server
     }
 
@@ -194,7 +202,7 @@ impl Server {
     #[track_caller]
     fn unharmed(&self) {
         self.healthy();
-        wait::until("threads and descriptors", || self.count(), |count| *count == (0, self.descriptors));
+        wait::until("threads and descriptors", || self.count(), |count| *count == self.quiet);
     }
 }
 
@@ -513,8 +521,9 @@ impl Random {
 #[test]
 fn the_inner_server_is_made_again() {
     let server = Server::start(DEFAULT);
-    std::fs::remove_file(server.dir.path().join("s")).unwrap();
+    std::fs::remove_file(server.dir.path().join("s.1")).unwrap();
     server.unharmed();
+    assert!(server.dir.path().join("s.2").exists());
 }
 
 #[test]
