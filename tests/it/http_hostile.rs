@@ -158,14 +158,8 @@ impl Server {
         let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
         let mut server = Self { child, address, quiet: (0, 0), dir, healthy };
         server.healthy();
-        let mut last_counts = [(0, 0); 10];
-        let next_count = || {
-            last_counts.rotate_left(1);
-            last_counts[9] = server.count();
-            last_counts
-        };
-        server.quiet = wait::until("quiet", next_count, |last| last.iter().all(|count| *count == last[9]))[9];
-        assert_eq!(server.quiet.0, 4, "two threads wait for connections and two for requests");
+        // Two threads wait for connections and two for requests.
+        server.quiet = wait::until("quiet", || server.count(), |(threads, _)| *threads == 4);
         server
     }
 
