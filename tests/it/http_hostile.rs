@@ -158,8 +158,13 @@ impl Server {
         let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
         let mut server = Self { child, address, quiet: (0, 0), dir, healthy };
         server.healthy();
-        // Two threads wait for connections and two for requests.
-        server.quiet = wait::until("quiet", || server.count(), |(threads, _)| *threads == 4);
+        let mut last_counts = [(0, 0); 10];
+        let next_count = || {
+            last_counts.rotate_left(1);
+            last_counts[9] = server.count();
+            last_counts
+        };
+        server.quiet = wait::until("quiet", next_count, |last| last.iter().all(|count| *count == last[9]))[9];
         server
     }
 
