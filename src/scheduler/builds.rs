@@ -22,8 +22,8 @@ pub(super) enum Built {
     BaseProgress {
         text: String,
     },
-    /// What all agents stand on is there, or could not be made.
-    Base(Result<()>),
+    /// What all agents stand on is there (id of the image), or could not be made.
+    Base(Result<String>),
     Progress {
         agent: String,
         text: String,
@@ -97,7 +97,7 @@ fn work(maker: &ImageMaker, jobs: &Receiver<Job>, tell: &dyn Fn(Built)) {
             Job::Base(known) => {
                 let mut progress = |_: &str, text: &str| tell(Built::BaseProgress { text: text.into() });
                 let base = worker::guarded(|| maker.base(&known, &mut progress)).flatten();
-                tell(Built::Base(base.map(drop)));
+                tell(Built::Base(base.map(|base| base.image.id)));
             }
             Job::Agent { content, known } => {
                 let agent = content.agent.to_string();

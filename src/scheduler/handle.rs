@@ -29,6 +29,8 @@ pub enum Event {
     RunEnded { instance: String, outcome: Box<Outcome> },
     /// A line of recent activity that somebody else wrote.
     Note { agent: String, message: String },
+    /// So many deliveries were recorded that old ones have to go.
+    ReceiptsDue,
     /// A person's wish.
     Control { control: Control, reply: Sender<Result<Done, Refusal>> },
     /// The process was told to stop (signal number).

@@ -112,7 +112,7 @@ impl Shell<'_> {
                 Ok(())
             }
             // Nobody is there to be shown it.
-            Event::RerunRequested { .. } | Event::Note { .. } => Ok(()),
+            Event::RerunRequested { .. } | Event::Note { .. } | Event::ReceiptsDue => Ok(()),
             Event::Control { reply, .. } => {
                 let _ = reply.send(Err(Refusal::NotAvailable));
                 Ok(())

@@ -79,7 +79,8 @@ fn json_is_the_answer_itself_or_an_error_with_its_kind() {
     );
     assert_eq!(stdout, "{\"success\":true,\"message\":\"Killed 2 instance(s) of dev\",\"killed\":2}\n");
     let (_fake, stdout, stderr) = run(&["pause", "--json"], refusal(500, "Failed to pause scheduler: disk full"), 1);
-    let expected = json!({"ok": false, "error": {"kind": "gateway", "message": "Failed to pause scheduler: disk full"}});
+    let expected =
+        json!({"ok": false, "error": {"kind": "gateway", "message": "Failed to pause scheduler: disk full"}});
     assert_eq!(serde_json::from_str::<Value>(&stdout).unwrap(), expected);
     assert_eq!(stderr, "Error: Failed to pause scheduler: disk full\n");
     let project = Project::without_docker("");

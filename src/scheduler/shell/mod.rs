@@ -286,6 +286,7 @@ impl Scheduler {
                 }
             }
             Event::RunEnded { instance, outcome } => self.ended(&instance, &outcome),
+            Event::ReceiptsDue => self.clear_receipts(),
             Event::Control { control, reply } => self.control(control, reply),
             Event::Stop { signal } => self.signalled(signal),
         }
