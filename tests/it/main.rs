@@ -39,6 +39,7 @@ mod shims_requests;
 mod shims_signals;
 mod shims_wait;
 mod start_basics;
+mod start_calls;
 mod start_queue;
 mod store_disk;
 mod support;
