@@ -38,6 +38,7 @@ mod run_views;
 mod shims_requests;
 mod shims_signals;
 mod shims_wait;
+mod start_adopt;
 mod start_basics;
 mod start_calls;
 mod start_queue;
