@@ -32,7 +32,7 @@ pub(super) enum Part<'a> {
 /// A part of a response. Signatures are those of the model that the request goes to.
 #[derive(Debug, PartialEq)]
 pub(super) enum Piece<'a> {
-    Text { text: Cow<'a, str> },
+    Text { text: Cow<'a, str>, signature: Option<&'a str> },
     Thinking { text: &'a str, signature: &'a str },
     Redacted { data: &'a str },
     Call { id: Cow<'a, str>, call: &'a ToolCall },
@@ -124,7 +124,8 @@ fn add_response<'a>(turns: &mut Vec<Turn<'a>>, assistant: &'a Assistant, results
     if pieces.iter().all(thinking) {
         return;
     }
-    let replies: Vec<Reply<'a>> = assistant.calls().map(|call| reply(call, results, model)).collect();
+    let own = is_own(assistant, model);
+    let replies: Vec<Reply<'a>> = assistant.calls().map(|call| reply(call, results, own, model)).collect();
     match turns.last_mut() {
         Some(Turn::Assistant(before)) => before.extend(pieces),
         _ => turns.push(Turn::Assistant(pieces)),
@@ -135,23 +136,30 @@ fn add_response<'a>(turns: &mut Vec<Turn<'a>>, assistant: &'a Assistant, results
 }
 
 fn pieces<'a>(assistant: &'a Assistant, model: &Model) -> Vec<Piece<'a>> {
-    let own = assistant.provider == model.provider && assistant.model == model.id;
-    let text = |text: &'a str| (!text.trim().is_empty()).then(|| Piece::Text { text: without_nul(text) });
+    let own = is_own(assistant, model);
+    let text = |text: &'a str, signature: Option<&'a str>| {
+        (!text.trim().is_empty()).then(|| Piece::Text { text: without_nul(text), signature })
+    };
     let pieces = assistant.content.iter().filter_map(|block| match block {
-        Block::Text { text: content, .. } => text(content),
+        Block::Text { text: content, signature } => text(content, signature.as_deref().filter(|_| own)),
         Block::Thinking { signature, redacted: true, .. } if own => {
             signature.as_deref().map(|data| Piece::Redacted { data })
         }
         Block::Thinking { redacted: true, .. } => None,
         Block::Thinking { text, signature: Some(signature), .. } if own => Some(Piece::Thinking { text, signature }),
-        Block::Thinking { text: content, .. } => text(content),
-        Block::ToolCall(call) => Some(Piece::Call { id: plain_id(&call.id), call }),
+        Block::Thinking { text: content, .. } => text(content, None),
+        Block::ToolCall(call) => Some(Piece::Call { id: sent_id(&call.id, own, model), call }),
     });
     pieces.collect()
 }
 
-fn reply<'a>(call: &'a ToolCall, results: &[&'a ToolResult], model: &Model) -> Reply<'a> {
-    let (id, tool) = (plain_id(&call.id), call.name.as_str());
+/// Whether a response came from the model that the request goes to.
+fn is_own(assistant: &Assistant, model: &Model) -> bool {
+    assistant.provider == model.provider && assistant.model == model.id
+}
+
+fn reply<'a>(call: &'a ToolCall, results: &[&'a ToolResult], own: bool, model: &Model) -> Reply<'a> {
+    let (id, tool) = (sent_id(&call.id, own, model), call.name.as_str());
     match results.iter().find(|result| result.call_id == call.id) {
         Some(result) => Reply { id, tool, content: parts(&result.content, model), is_error: result.is_error },
         None => {
@@ -176,8 +184,25 @@ fn without_nul(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { text.replace('\0', "").into() } else { text.into() }
 }
 
+/// The id of a call as the target gets it. The OpenAI formats get their own ids back as they are.
+fn sent_id<'a>(id: &'a str, own: bool, model: &Model) -> Cow<'a, str> {
+    match model.api {
+        "responses" | "chat" if own => id.into(),
+        "responses" | "chat" => plain_id(split_id(id).0),
+        _ => plain_id(id),
+    }
+}
+
+/// The parts of an id that OpenAI's Responses API gave, `<call id>|<item id>`; other ids have only the first.
+pub(super) fn split_id(id: &str) -> (&str, Option<&str>) {
+    match id.split_once('|') {
+        Some((call, item)) if item.starts_with("fc_") => (call, Some(item)),
+        _ => (id, None),
+    }
+}
+
 /// An id in the form that every provider takes.
-fn plain_id(id: &str) -> Cow<'_, str> {
+pub(super) fn plain_id(id: &str) -> Cow<'_, str> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     if !id.is_empty() && id.len() <= LONGEST_ID && id.chars().all(allowed) {
         return id.into();
@@ -279,7 +304,7 @@ mod tests {
                 thinking("", Some("sig"), false),
                 thinking("", Some("data"), true),
                 thinking("unsigned", None, false),
-                text("said"),
+                Block::Text { text: "said".into(), signature: Some("of text".into()) },
                 text(" "),
             ]
         };
@@ -287,12 +312,13 @@ mod tests {
         let expected = vec![
             Piece::Thinking { text: "", signature: "sig" },
             Piece::Redacted { data: "data" },
-            Piece::Text { text: "unsigned".into() },
-            Piece::Text { text: "said".into() },
+            Piece::Text { text: "unsigned".into(), signature: None },
+            Piece::Text { text: "said".into(), signature: Some("of text") },
         ];
         assert_eq!(for_model(&own, &model(true)), [Turn::Assistant(expected)]);
         let foreign = [response("other", blocks())];
-        let expected = vec![Piece::Text { text: "unsigned".into() }, Piece::Text { text: "said".into() }];
+        let unsigned = |text: &'static str| Piece::Text { text: text.into(), signature: None };
+        let expected = vec![unsigned("unsigned"), unsigned("said")];
         assert_eq!(for_model(&foreign, &model(true)), [Turn::Assistant(expected)]);
     }
 
@@ -315,6 +341,26 @@ mod tests {
         distinct_ids(&mut assistant);
         let ids: HashSet<_> = assistant.calls().map(|call| call.id.clone()).collect();
         assert_eq!(ids.len(), 4);
+    }
+
+    #[test]
+    fn openai_formats_get_their_own_ids_back_and_of_foreign_ones_the_first_part() {
+        #[track_caller]
+        fn case(api: &'static str, from: &str, expected: &str) {
+            let messages = [response(from, vec![call("call.1|fc_2")]), result("call.1|fc_2", vec![])];
+            let target = Model { api, ..model(true) };
+            let turns = for_model(&messages, &target);
+            let [Turn::Assistant(pieces), Turn::Results(replies)] = turns.as_slice() else { panic!("{turns:?}") };
+            let Piece::Call { id, .. } = &pieces[0] else { panic!("{pieces:?}") };
+            assert_eq!((&**id, &*replies[0].id, replies[0].is_error), (expected, expected, false));
+        }
+        case("responses", "m", "call.1|fc_2");
+        case("chat", "m", "call.1|fc_2");
+        case("responses", "other", "call_1");
+        case("chat", "other", "call_1");
+        case("anthropic", "m", "call_1_fc_2");
+        assert_eq!(split_id("a|b"), ("a|b", None));
+        assert_eq!(split_id("a|fc_b"), ("a", Some("fc_b")));
     }
 
     #[test]

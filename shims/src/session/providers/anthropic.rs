@@ -371,7 +371,7 @@ fn part_block(part: Part<'_>) -> WireBlock<'_> {
 
 fn piece_block(piece: Piece<'_>) -> WireBlock<'_> {
     match piece {
-        Piece::Text { text } => text_block(text, None),
+        Piece::Text { text, .. } => text_block(text, None),
         Piece::Thinking { text, signature } => WireBlock::Thinking { thinking: text, signature },
         Piece::Redacted { data } => WireBlock::RedactedThinking { data },
         Piece::Call { id, call } => WireBlock::ToolUse { id, name: &call.name, input: &call.args },
@@ -544,6 +544,7 @@ impl<'s> Reading<'s> {
             model: model.id.clone(),
             usage: self.usage,
             stop,
+            charged: None,
         };
         history::distinct_ids(&mut assistant);
         Ok(assistant)
