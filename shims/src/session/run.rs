@@ -227,7 +227,7 @@ impl Session {
             Delta::Warning(text) => sink(Event::Notice(Notice::Warning(text))),
         })?;
         let facts = candidate.provider.model().facts;
-        complete(&mut message.usage, &facts.price);
+        complete(&mut message, &facts.price);
         if message.usage.input_tokens + message.usage.cache_read_tokens > facts.context_window {
             let text = "the request was larger than the context window";
             return Err(ModelError::new(Kind::ContextOverflow, text));
@@ -372,17 +372,16 @@ fn announce(choice: &ModelChoice, provider: &dyn Provider, sink: &mut dyn FnMut(
 }
 
 /// Fills in what follows from the counts of a response.
-fn complete(usage: &mut Usage, price: &crate::wire::config::Price) {
+fn complete(message: &mut Assistant, price: &crate::wire::config::Price) {
+    let usage = &mut message.usage;
     usage.total_tokens = usage.input_tokens + usage.output_tokens + usage.cache_read_tokens + usage.cache_write_tokens;
     usage.turn_count = 1;
+    let cost = usage.input_tokens as f64 * price.input
+        + usage.output_tokens as f64 * price.output
+        + usage.cache_read_tokens as f64 * price.cache_read
+        + usage.cache_write_tokens as f64 * price.cache_write;
     // A provider that says what it charges knows better than the table.
-    if usage.cost == 0.0 {
-        let cost = usage.input_tokens as f64 * price.input
-            + usage.output_tokens as f64 * price.output
-            + usage.cache_read_tokens as f64 * price.cache_read
-            + usage.cache_write_tokens as f64 * price.cache_write;
-        usage.cost = cost / 1e6;
-    }
+    usage.cost = message.charged.unwrap_or(cost / 1e6);
 }
 
 fn is_permission_error(result: &ToolResult) -> bool {
@@ -549,7 +548,7 @@ mod tests {
     fn said(text: &str) -> Result<Assistant, ModelError> {
         let content = vec![Block::Text { text: text.into(), signature: None }];
         let usage = Usage { input_tokens: 10, output_tokens: 2, ..Usage::default() };
-        Ok(Assistant { content, provider: "script".into(), model: "m".into(), usage, stop: Stop::Stop })
+        Ok(Assistant { content, provider: "script".into(), model: "m".into(), usage, ..Assistant::default() })
     }
 
     fn cut_off(text: &str) -> Result<Assistant, ModelError> {
@@ -841,6 +840,32 @@ mod tests {
         let has_effort: Vec<bool> =
             server.received().iter().map(|request| request.body.get("output_config").is_some()).collect();
         assert_eq!(has_effort, [true, false, false, false]);
+    }
+
+    #[test]
+    fn a_server_that_knows_the_output_limit_by_another_name() {
+        let refusal = r#"{"error":{"message":"Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens'."}}"#;
+        let finish = r#"{"choices":[{"delta":{"content":"Done."},"finish_reason":"stop"}]}"#;
+        let answers = vec![Given::json(400, refusal), Given::stream(format!("data: {finish}\n\n"))];
+        let server = Fake::start(answers);
+        let (events, outcome) = run_against(&server, json!({"provider": "custom", "model": "m"}));
+        assert!(matches!(outcome.end, End::Completed), "{:?}", outcome.end);
+        assert!(events.iter().any(|event| event.contains("ParameterRejected { param: \"max_tokens\" }")), "{events:?}");
+        let limits = |name: &str| -> Vec<bool> {
+            server.received().iter().map(|request| request.body.get(name).is_some()).collect()
+        };
+        assert_eq!((limits("max_tokens"), limits("max_completion_tokens")), (vec![true, false], vec![false, true]));
+    }
+
+    #[test]
+    fn what_a_provider_charges_is_the_cost() {
+        let cost = |charged: &str| {
+            let finish = r#"{"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}]}"#;
+            let usage = format!(r#"{{"usage":{{"prompt_tokens":1000000,"completion_tokens":0{charged}}}}}"#);
+            let server = Fake::start(vec![Given::stream(format!("data: {finish}\n\ndata: {usage}\n\n"))]);
+            run_against(&server, json!({"provider": "openrouter", "model": "x-ai/grok-4.3"})).1.usage.cost
+        };
+        assert_eq!([cost(""), cost(r#","cost":0.5"#), cost(r#","cost":0"#)], [1.25, 0.5, 0.0]);
     }
 
     #[test]

@@ -529,6 +529,7 @@ impl<'s> Reading<'s> {
             model: model.id.clone(),
             usage: self.usage,
             stop,
+            charged: None,
         };
         history::distinct_ids(&mut assistant);
         Ok(assistant)
