@@ -10,6 +10,8 @@ mod agent_script;
 mod agent_session;
 mod cli_cron;
 mod cli_doctor;
+mod crash_kill9;
+mod crash_points;
 mod http_auth;
 mod http_container_face;
 mod http_control;
