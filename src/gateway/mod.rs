@@ -20,6 +20,9 @@ mod routes;
 mod routing;
 mod shared;
 
+pub use routes::items::render as item_json;
+use std::io;
+
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -129,9 +132,15 @@ struct Served {
 /// Takes an address, port 0 being any free one. Clients can connect at once, and wait until the listener is served.
 ///
 /// # Errors
-/// When the address cannot be bound: an [`std::io::Error`] is in the chain, its kind tells why.
+/// When the address cannot be bound: an [`io::Error`] is in the chain, its kind tells why.
 pub fn bind(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).with_context(|| format!("listen on {address}"))
+}
+
+/// Whether [`bind`] failed because the address is not one of this host, as that of a bridge inside a virtual machine.
+pub fn is_not_of_this_host(error: &anyhow::Error) -> bool {
+    let kinds = error.chain().filter_map(|cause| Some(cause.downcast_ref::<io::Error>()?.kind()));
+    kinds.into_iter().any(|kind| kind == io::ErrorKind::AddrNotAvailable)
 }
 
 impl Gateway {

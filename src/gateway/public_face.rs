@@ -10,7 +10,7 @@ use super::container_face::ContainerRoutes;
 use super::public::Public;
 use super::routes::{control, health, items, lock_status, login, logs, receipts, stats, webhooks};
 use super::routing::{Asked, Auth, Route, body_limit, find, get, not_found, post, post_large};
-use crate::http::{Face, Head, Method, Reply, Req};
+use crate::http::{Face, Head, Headers, Method, Reply, Req};
 
 const ROUTES: &[Route<Public>] = &[
     get("/health", Auth::Open, health::check),
@@ -130,6 +130,13 @@ pub(super) struct CombinedRoutes {
     pub(super) containers: ContainerRoutes,
 }
 
+impl CombinedRoutes {
+    /// Whether this may be a container: a proxy on this host, too, comes from loopback, but speaks for others.
+    fn is_container(&self, peer: IpAddr, headers: &Headers) -> bool {
+        self.containers.accepts(peer) && self.containers.accepts(self.public.public.proxies.client(peer, headers))
+    }
+}
+
 impl Face for CombinedRoutes {
     fn accepts(&self, _: IpAddr) -> bool {
         true
@@ -137,18 +144,22 @@ impl Face for CombinedRoutes {
 
     fn admit(&self, head: &Head, peer: IpAddr) -> Result<usize, Reply> {
         let public = self.public.admit(head, peer)?;
-        if !self.containers.accepts(peer) {
-            return Ok(public);
+        if self.is_container(peer, &head.headers) {
+            return Ok(public.max(self.containers.admit(head, peer)?));
         }
-        Ok(public.max(self.containers.admit(head, peer)?))
+        Ok(public)
     }
 
     fn refused(&self, head: &Head, peer: IpAddr, reply: &Reply) {
-        self.public.refused(head, peer, reply);
+        if self.is_container(peer, &head.headers) && self.containers.knows(head.path()) {
+            self.containers.refused(head, peer, reply);
+        } else {
+            self.public.refused(head, peer, reply);
+        }
     }
 
     fn handle(&self, request: &Req) -> anyhow::Result<Reply> {
-        if self.containers.accepts(request.peer) && self.containers.has(request) {
+        if self.is_container(request.peer, &request.headers) && self.containers.has(request) {
             self.containers.handle(request)
         } else {
             self.public.handle(request)

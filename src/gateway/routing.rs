@@ -77,6 +77,11 @@ pub(super) fn find<'t, S>(table: &'t [Route<S>], method: Method, path: &str) -> 
     table.iter().filter(|route| route.method == method).find_map(matching)
 }
 
+/// The pattern of a path, whatever the method.
+pub(super) fn pattern_of<S>(table: &[Route<S>], path: &str) -> Option<&'static str> {
+    table.iter().map(|route| route.pattern).find(|pattern| match_path(pattern, path).is_some())
+}
+
 /// Most bytes that a request for a path may carry.
 pub(super) fn body_limit<S>(table: &[Route<S>], path: &str) -> usize {
     let limits = table.iter().filter(|route| match_path(route.pattern, path).is_some()).map(|route| route.body_limit);

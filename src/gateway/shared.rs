@@ -138,3 +138,25 @@ impl Shared {
 fn invalid_secret() -> Reply {
     Reply::error(403, "invalid secret")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_turned_away_is_told_when_to_come_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open_in_memory().unwrap());
+        let handle = Handle::new(crossbeam_channel::unbounded().0);
+        let log = Arc::new(Log::new(dir.path(), "gateway"));
+        let shared = Shared::new(store, handle, log, Duration::from_secs(1));
+        let turned_away = || {
+            let failed: anyhow::Result<()> = Err(anyhow::anyhow!("the disk is full"));
+            shared.committed(failed, no_storage_error()).unwrap_err().headers
+        };
+        let retry_after = |seconds: &str| ("Retry-After", seconds.to_owned());
+        assert!(turned_away().contains(&retry_after("60")));
+        shared.closing.store(true, Ordering::Release);
+        assert!(turned_away().contains(&retry_after("10")), "the next process is there soon");
+    }
+}

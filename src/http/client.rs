@@ -120,7 +120,7 @@ impl<'s> Client<'s> {
             piece.resize(PIECE_BYTES, 0);
             match read_until(self.sock, &mut piece, until) {
                 Ok(0) if share.is_given_up() => return Err(share.refusal().into()),
-                Ok(0) => return Err(Reply::error(400, "request body ended early").into()),
+                Ok(0) => return Err(Reply::error(400, "failed to read request body").into()),
                 Ok(count) => piece.truncate(count),
                 Err(error) => return Err(stopped(&error, "request body did not come in time")),
             }

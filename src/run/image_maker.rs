@@ -141,6 +141,11 @@ impl ImageMaker {
         replaced.iter().rev().for_each(|id| image::remove_if_unnamed(&self.docker, id));
     }
 
+    /// Name of the base image.
+    pub fn base_name(&self) -> String {
+        self.layers.base_name()
+    }
+
     /// Primary tag of an agent's image.
     pub fn name_of(&self, agent: &AgentName) -> String {
         self.layers.agent_name(agent)

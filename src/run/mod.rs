@@ -11,5 +11,6 @@ pub mod life;
 pub mod observer;
 pub mod outcome;
 pub mod prompt;
+pub mod reachability;
 pub mod staging;
 pub mod stream;

@@ -20,11 +20,10 @@ const THREADS: usize = 2;
 pub(super) enum Built {
     /// Progress of what all agents stand on.
     BaseProgress {
-        image: String,
         text: String,
     },
-    /// What all agents stand on is there, or could not be made.
-    Base(Result<()>),
+    /// What all agents stand on is there (id of the image), or could not be made.
+    Base(Result<String>),
     Progress {
         agent: String,
         text: String,
@@ -81,6 +80,11 @@ impl Builds {
         self.maker.remove_replaced();
     }
 
+    /// Name of the base image.
+    pub(super) fn base_name(&self) -> String {
+        self.maker.base_name()
+    }
+
     /// Primary tag of an agent's image.
     pub(super) fn image_name(&self, agent: &AgentName) -> String {
         self.maker.name_of(agent)
@@ -91,10 +95,9 @@ fn work(maker: &ImageMaker, jobs: &Receiver<Job>, tell: &dyn Fn(Built)) {
     for job in jobs {
         match job {
             Job::Base(known) => {
-                let mut progress =
-                    |image: &str, text: &str| tell(Built::BaseProgress { image: image.into(), text: text.into() });
+                let mut progress = |_: &str, text: &str| tell(Built::BaseProgress { text: text.into() });
                 let base = worker::guarded(|| maker.base(&known, &mut progress)).flatten();
-                tell(Built::Base(base.map(drop)));
+                tell(Built::Base(base.map(|base| base.image.id)));
             }
             Job::Agent { content, known } => {
                 let agent = content.agent.to_string();

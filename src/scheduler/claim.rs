@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use super::core::{Claim, Claimed, Wish};
+use super::core::{Claim, Claimed, Reruns, Wish};
 use crate::base::clock::UnixMs;
 use crate::base::{Secret, ids};
 use crate::model::names::{AgentName, InstanceId};
 use crate::store::Tx;
 use crate::store::containers::Identity;
-use crate::store::items::{self, Buried, Eligible, Item};
+use crate::store::items::{self, Buried, Eligible, Item, Kind};
 
 /// Claims in one transaction: enough for every slot that is likely, few enough that nobody waits long for the commit.
 const MOST_CLAIMS: usize = 64;
@@ -23,6 +23,8 @@ pub(super) struct Order {
     pub(super) accepted: BTreeMap<String, u64>,
     /// Most queued items of an agent.
     pub(super) capacity: u64,
+    /// Of runs by hand.
+    pub(super) max_reruns: u32,
 }
 
 /// What was taken.
@@ -50,7 +52,9 @@ pub(super) fn take(tx: &Tx<'_>, order: &Order, now: UnixMs) -> Result<Taken> {
             Next::Tick { agent } => taken.claimed.claims.push(Claim::Tick { agent }),
             Next::Item { agent, id } => {
                 let Some((identity, item)) = claim(tx, &agent, id, now)? else { continue };
-                taken.claimed.claims.push(Claim::Item { agent, item: id });
+                // A run by hand that had to wait is one like any other; its item is done with the first run of the chain.
+                let reruns = if item.kind == Kind::Manual { Reruns::UpTo(order.max_reruns) } else { Reruns::Never };
+                taken.claimed.claims.push(Claim::Item { agent, item: id, reruns });
                 taken.items.insert(id, (identity, item));
             }
         }

@@ -29,6 +29,8 @@ pub enum Event {
     RunEnded { instance: String, outcome: Box<Outcome> },
     /// A line of recent activity that somebody else wrote.
     Note { agent: String, message: String },
+    /// So many deliveries were recorded that old ones have to go.
+    ReceiptsDue,
     /// A person's wish.
     Control { control: Control, reply: Sender<Result<Done, Refusal>> },
     /// The process was told to stop (signal number).
@@ -112,6 +114,8 @@ pub struct Snapshot {
     pub recent: VecDeque<Arc<RecentLine>>,
     /// Runs of a depth below this may call other agents.
     pub max_call_depth: u32,
+    /// Progress of the image that all agents stand on, while it is built.
+    pub base_image: Option<String>,
 }
 
 /// The way to the scheduler. Clones lead to the same one.

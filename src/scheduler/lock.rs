@@ -6,7 +6,7 @@
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::ErrorKind;
-use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -101,7 +101,7 @@ impl ProjectLock {
     /// Who holds the lock of a project exclusively; `None` when nobody does, whatever the file says.
     ///
     /// # Errors
-    /// When the file is there but cannot be read.
+    /// When the file is there but cannot be read, or somebody holds it who is another user.
     pub fn holder(project: &Path) -> Result<Option<Holder>> {
         let path = lock_path(project);
         let file = match File::open(&path) {
@@ -110,6 +110,14 @@ impl ProjectLock {
         };
         if !is_held_exclusively(&file, &path)? {
             return Ok(None);
+        }
+        let owner = file.metadata().with_context(|| format!("look at {}", path.display()))?.uid();
+        if !may_be_believed(owner, rustix::process::geteuid().as_raw()) {
+            bail!(
+                "{} belongs to another user (uid {owner}), whose scheduler must not see your gateway key\n  run al as that \
+                 user",
+                path.display()
+            );
         }
         Ok(Some(content(&path).unwrap_or(Holder { pid: 0, port: None, started_at: String::new() })))
     }
@@ -172,6 +180,12 @@ fn is_held_exclusively(file: &File, path: &Path) -> Result<bool> {
         Err(TryLockError::WouldBlock) => Ok(true),
         Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("lock {}", path.display())),
     }
+}
+
+/// Whether what stands in a file of this owner is believed: anybody can hold a lock in a directory of their own, and keys
+/// belong to users, not to projects.
+fn may_be_believed(owner: u32, user: u32) -> bool {
+    owner == user || owner == 0
 }
 
 /// What the holder wrote about itself; `None` when it has not yet, or what stands there is by a process that is gone: it
@@ -307,6 +321,12 @@ mod tests {
         assert_eq!(ProjectLock::holder(project.path()).unwrap().unwrap().port, None);
         drop(lock);
         assert_eq!(ProjectLock::holder(project.path()).unwrap(), None);
+    }
+
+    #[test]
+    fn the_lock_of_another_user_names_nobody() {
+        assert!(may_be_believed(1000, 1000) && may_be_believed(0, 1000) && may_be_believed(0, 0));
+        assert!(!may_be_believed(1001, 1000) && !may_be_believed(1000, 0));
     }
 
     #[test]

@@ -112,7 +112,7 @@ impl Shell<'_> {
                 Ok(())
             }
             // Nobody is there to be shown it.
-            Event::RerunRequested { .. } | Event::Note { .. } => Ok(()),
+            Event::RerunRequested { .. } | Event::Note { .. } | Event::ReceiptsDue => Ok(()),
             Event::Control { reply, .. } => {
                 let _ = reply.send(Err(Refusal::NotAvailable));
                 Ok(())
@@ -154,7 +154,7 @@ impl Shell<'_> {
 
     fn claim(&mut self, wish: Wish) -> Claimed {
         // Nothing is pushed out: the items are those of one run, and a process of its own has room for them.
-        let order = claim::Order { wish, accepted: BTreeMap::new(), capacity: u64::MAX };
+        let order = claim::Order { wish, accepted: BTreeMap::new(), capacity: u64::MAX, max_reruns: 0 };
         let Taken { claimed, items, .. } =
             self.host.store.write(move |tx| claim::take(tx, &order, UnixMs::now())).unwrap_or_else(|error| {
                 if let Some(agent) = self.agents.values().next() {

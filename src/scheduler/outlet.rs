@@ -89,7 +89,7 @@ pub(super) enum RunReport {
     },
     /// What became of the item of a run that has ended.
     ItemEnded {
-        item: Item,
+        item: Box<Item>,
         end: ItemEnd,
         class: Class,
         error: Option<String>,
@@ -152,7 +152,7 @@ impl Observer for Outlet {
             }
             Report::Recorded { ended, outcome, .. } => match &ended.item {
                 Some((item, end)) => RunReport::ItemEnded {
-                    item: item.clone(),
+                    item: Box::new(item.clone()),
                     end: end.clone(),
                     class: outcome.class,
                     error: outcome.error.clone(),

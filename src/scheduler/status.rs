@@ -39,6 +39,7 @@ pub(super) struct Status {
     instances: Vec<Arc<InstanceStatus>>,
     recent: VecDeque<Arc<RecentLine>>,
     max_call_depth: u32,
+    base_image: Option<String>,
     next_line: u64,
     changed: bool,
 }
@@ -51,6 +52,7 @@ impl Status {
             instances: Vec::new(),
             recent: VecDeque::new(),
             max_call_depth,
+            base_image: None,
             next_line: 0,
             changed: true,
         }
@@ -72,6 +74,7 @@ impl Status {
                 instances: self.instances.clone(),
                 recent: self.recent.clone(),
                 max_call_depth: self.max_call_depth,
+                base_image: self.base_image.clone(),
             });
         }
     }
@@ -79,6 +82,12 @@ impl Status {
     /// Changes what is shown of the scheduler.
     pub(super) fn scheduler(&mut self, change: impl FnOnce(&mut SchedulerInfo)) {
         change(Arc::make_mut(&mut self.info));
+        self.changed = true;
+    }
+
+    /// What is being done for the image that all agents stand on; `None`: nothing.
+    pub(super) fn set_base_image(&mut self, text: Option<String>) {
+        self.base_image = text;
         self.changed = true;
     }
 

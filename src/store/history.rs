@@ -4,7 +4,7 @@ use anyhow::Result;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::containers::parse_trigger;
-use super::{instant, parse_chain};
+use super::parse_chain;
 use crate::base::clock::UnixMs;
 use crate::model::wire::run_file::TriggerKind;
 use crate::model::wire::usage::Usage;
@@ -116,14 +116,6 @@ pub fn runs_of(db: &Connection, agent: &str, limit: u32, offset: u64) -> Result<
     Ok(Page { runs, total: total.unsigned_abs() })
 }
 
-/// The last ended run of an agent.
-///
-/// # Errors
-/// When the database fails.
-pub fn last_run(db: &Connection, agent: &str) -> Result<Option<Run>> {
-    Ok(runs_of(db, agent, 1, 0)?.runs.pop())
-}
-
 /// An ended run; `None` when there is none of that id.
 ///
 /// # Errors
@@ -131,20 +123,6 @@ pub fn last_run(db: &Connection, agent: &str) -> Result<Option<Run>> {
 pub fn get(db: &Connection, instance: &str) -> Result<Option<Run>> {
     let mut query = db.prepare_cached(&format!("SELECT {COLUMNS} FROM runs WHERE instance_id = ?"))?;
     Ok(query.query_row([instance], run).optional()?)
-}
-
-/// When the last run with trigger `schedule` of an agent began, ended or not.
-///
-/// # Errors
-/// When the database fails.
-pub fn last_scheduled_start(db: &Connection, agent: &str) -> Result<Option<UnixMs>> {
-    let mut query = db.prepare_cached(
-        "SELECT MAX(began) FROM (
-         SELECT MAX(started_at) AS began FROM runs WHERE agent = ?1 AND trigger = 'schedule'
-         UNION ALL
-         SELECT MAX(COALESCE(started_at, created_at)) FROM containers WHERE agent = ?1 AND trigger = 'schedule')",
-    )?;
-    Ok(query.query_row([agent], |row| instant(row, 0))?)
 }
 
 /// What runs came to, for one agent or all together.
@@ -322,9 +300,8 @@ mod tests {
         let page = store.read(|db| runs_of(db, "dev", 2, 1)).unwrap();
         let listed: Vec<_> = page.runs.iter().map(|run| &run.instance_id).collect();
         assert_eq!((listed, page.total), (vec![&all[1], &all[0]], 3));
-        let last = store.read(|db| last_run(db, "dev")).unwrap().unwrap();
-        assert_eq!((&last.instance_id, last.duration_ms, last.usage), (&all[2], 5, None));
-        assert_eq!(store.read(|db| get(db, &all[1])).unwrap().unwrap().started_at, UnixMs(2));
+        assert_eq!((page.runs[0].duration_ms, page.runs[0].usage), (5, None));
+        assert_eq!(store.read(|db| get(db, &all[2])).unwrap().unwrap().started_at, UnixMs(3));
         assert_eq!(store.read(|db| get(db, "dev-00000000")).unwrap(), None);
         let sql = format!("SELECT {COLUMNS} FROM runs {RUNS_OF}");
         assert_eq!(plan(&store, &sql), ["SEARCH runs USING INDEX idx_runs_agent (agent=?)"]);
@@ -343,17 +320,6 @@ mod tests {
         let docs = Sums { runs: 1, ok: 0, errors: 1, duration_ms: 7, tokens: 0, cost: 0.0 };
         assert_eq!(sums, [("dev".to_owned(), dev.clone()), ("docs".to_owned(), docs.clone())]);
         assert_eq!((dev.average_ms(), dev.and(&docs).average_ms(), Sums::default().average_ms()), (15, 12, 0));
-    }
-
-    #[test]
-    fn the_last_scheduled_start_counts_live_runs() {
-        let store = Store::open_in_memory().unwrap();
-        let last = || store.read(|db| last_scheduled_start(db, "dev")).unwrap();
-        assert_eq!(last(), None);
-        scheduled(&store, "dev", ended(5, 1, RunResult::Error));
-        assert_eq!(last(), Some(UnixMs(5)));
-        store.write(|tx| begin(tx, "dev", 8)).unwrap();
-        assert_eq!(last(), Some(UnixMs(8)));
     }
 
     #[test]

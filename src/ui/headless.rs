@@ -18,6 +18,7 @@ pub struct Headless {
     announced: Option<Announced>,
     agents: BTreeMap<String, Shown>,
     next_line: u64,
+    base_image: Option<String>,
 }
 
 /// What was said of the scheduler.
@@ -58,6 +59,10 @@ impl Headless {
         let mut lines = Vec::new();
         let Some(info) = &snapshot.scheduler else { return lines };
         let project = info.project_name.as_ref().map(|name| format!("[{}] ", printable(name))).unwrap_or_default();
+        if self.base_image != snapshot.base_image {
+            self.base_image.clone_from(&snapshot.base_image);
+            lines.extend(self.base_image.iter().map(|text| format!("[{now}] base image: {}", one_line(text))));
+        }
         self.recent(snapshot, &project, &mut lines);
         for agent in snapshot.agents.values() {
             self.agent(agent, &project, now, &mut lines);
@@ -74,12 +79,7 @@ impl Headless {
                 lines.push(format!("[{}] … {} lines were not shown", line.timestamp, line.number - self.next_line));
             }
             self.next_line = line.number + 1;
-            let text = if line.agent == "base image" {
-                format!("[{}] base image: {}", line.timestamp, one_line(&line.message))
-            } else {
-                format!("[{}] {project}{}: {}", line.timestamp, line.agent, one_line(&line.message))
-            };
-            lines.push(text);
+            lines.push(format!("[{}] {project}{}: {}", line.timestamp, line.agent, one_line(&line.message)));
         }
     }
 

@@ -251,6 +251,8 @@ fn bodies_have_limits_by_path() {
         write!(&sock, "POST {path} HTTP/1.1\r\nContent-Length: {}\r\n\r\n", limit + 1).unwrap();
         let answer = Answer::parse(&read_all(&sock).unwrap());
         assert_eq!((answer.status, answer.json()), (413, error("payload too large")), "{path}");
+        let line = format!("\"path\":\"{path}\",\"status\":413,\"duration\":0,\"reason\":\"payload too large\"");
+        assert!(fixture.log().contains(&line), "{}", fixture.log());
         let answer = request(fixture.address, "POST", path, "", &" ".repeat(limit));
         assert_ne!(answer.status, 413, "{path}");
     }

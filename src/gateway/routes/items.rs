@@ -71,7 +71,8 @@ pub(in crate::gateway) fn show(public: &Public, asked: &Asked<'_>) -> Result<Rep
     Ok(Reply::json(200, &item))
 }
 
-fn render(item: &Listed) -> Map<String, Value> {
+/// An item as the API shows it, without its context.
+pub fn render(item: &Listed) -> Map<String, Value> {
     let iso = |time: Option<UnixMs>| Value::from(time.map(UnixMs::to_iso));
     let members = [
         ("id", item.id.into()),

@@ -16,7 +16,7 @@ use crate::gateway::routing::Asked;
 use crate::http::Reply;
 use crate::model::names::AgentName;
 use crate::model::webhook_context::Context;
-use crate::scheduler::handle::Snapshot;
+use crate::scheduler::handle::{Event, Snapshot};
 use crate::store::items::{Kind, NewItem};
 use crate::store::receipts::{self, Body, Delivered, NewReceipt, NoWork};
 use crate::webhooks::{Bindings, Delivery, Genuine, Headers, Provider, Refusal, providers, read};
@@ -71,6 +71,9 @@ pub(in crate::gateway) fn receive(public: &Public, asked: &Asked<'_>) -> Result<
     let receipt = new_receipt(asked, name, &headers, now);
     let receipt = NewReceipt { delivery_id: genuine.delivery_id.clone(), body: Body::of(&asked.req.body), ..receipt };
     let delivered = accept(public, &bindings, provider, genuine, receipt, now)?;
+    if public.shared.store.take_receipts_due() {
+        public.shared.handle.send(Event::ReceiptsDue);
+    }
     Ok(Accepted::reply(&delivered))
 }
 

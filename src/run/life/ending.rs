@@ -94,8 +94,18 @@ impl Life<'_> {
         }
     }
 
+    /// The last entry about the container is always one of ours, whatever it printed itself: whoever reads the log goes
+    /// by it.
     fn log_end(&self, outcome: &Outcome) {
-        let Some(code) = outcome.exit_code else { return };
+        let Some(code) = outcome.exit_code else {
+            // What failed before there was a container is in the log already.
+            if outcome.class != Class::LaunchFailure {
+                let err = serde_json::json!({"type": "Error", "message": outcome.error});
+                let msg = format!("{} container run failed", self.info.agent);
+                self.log(Entry::new(Level::Error, msg).field("err", err));
+            }
+            return;
+        };
         let elapsed = match self.is_collected {
             true => outcome.finished_at.since(outcome.started_at),
             false => self.started.elapsed(),

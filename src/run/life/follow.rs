@@ -46,12 +46,12 @@ impl Life<'_> {
         crash::point("started");
         self.note_launch(stage, image, gateway, UnixMs::now().plus(limit));
         self.log(Entry::new(Level::Info, "container launched").field("container", self.info.container.as_str()));
-        self.to_its_end(Some(output), self.started + limit, false)
+        self.follow_to_end(Some(output), self.started + limit, false)
     }
 
     /// Follows a container that was started by an earlier process; `None` when it was left.
     pub(super) fn follow_again(&mut self, deadline: Instant) -> Result<Option<Ending>> {
-        self.to_its_end(None, deadline, true)
+        self.follow_to_end(None, deadline, true)
     }
 
     /// Lets the next process know where to carry on. Nobody waits for the commit: without it the container is found by
@@ -73,7 +73,7 @@ impl Life<'_> {
     }
 
     /// `output`: an attached client, when there is one. `recovered`: lines may have been missed.
-    fn to_its_end(
+    fn follow_to_end(
         &mut self,
         mut output: Option<attach::Output>,
         deadline: Instant,

@@ -117,7 +117,7 @@ pub struct Claimed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
     /// An item of this agent; it is running now.
-    Item { agent: String, item: i64 },
+    Item { agent: String, item: i64, reruns: Reruns },
     /// The firing of this agent that had to wait is older than every item.
     Tick { agent: String },
 }
@@ -469,8 +469,8 @@ impl Core {
         self.next_due = claimed.next_due;
         for claim in claimed.claims {
             match claim {
-                Claim::Item { agent, item } => {
-                    let run = self.enter(agent, None, 0, Reruns::Never, true);
+                Claim::Item { agent, item, reruns } => {
+                    let run = self.enter(agent, None, 0, reruns, true);
                     actions.push(Action::StartItem { run, item });
                 }
                 Claim::Tick { agent } => {

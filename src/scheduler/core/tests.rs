@@ -31,7 +31,10 @@ fn at(core: &mut Core, input: Input) -> Vec<Action> {
 }
 
 fn items(agents: &[(&str, i64)]) -> Claimed {
-    let claims = agents.iter().map(|(agent, item)| Claim::Item { agent: (*agent).into(), item: *item }).collect();
+    let claims = agents
+        .iter()
+        .map(|(agent, item)| Claim::Item { agent: (*agent).into(), item: *item, reruns: Reruns::Never })
+        .collect();
     Claimed { claims, ..Claimed::default() }
 }
 
@@ -301,7 +304,7 @@ fn adopted_runs_hold_slots_beyond_what_was_granted() {
     at(&mut core, ended(0, RunResult::Completed));
     assert_eq!(at(&mut core, Input::QueueChanged), [], "one slot was too many");
     at(&mut core, ended(1, RunResult::Completed));
-    assert_eq!(core.claiming, true);
+    assert!(core.claiming);
 }
 
 #[test]
@@ -404,7 +407,7 @@ mod props {
                 let Some((name, free)) = free.filter(|_| wish.room != Some(0)) else { return true };
                 *free -= 1;
                 wish.room = wish.room.map(|room| room - 1);
-                claims.push(Claim::Item { agent: name.clone(), item: *item });
+                claims.push(Claim::Item { agent: name.clone(), item: *item, reruns: Reruns::Never });
                 false
             });
             self.queue = queue;
@@ -485,10 +488,10 @@ mod props {
                 world.check();
             }
             // Once nothing stands in the way any more, everything that was accepted is carried out.
-            for at in 0..3 {
-                world.feed(agent(AGENTS[at], 1, false));
+            for (at, name) in AGENTS.iter().enumerate() {
+                world.feed(agent(name, 1, false));
                 world.most[at] = world.most[at].max(1);
-                world.feed(Input::Enabled { agent: AGENTS[at].into(), is_enabled: true });
+                world.feed(Input::Enabled { agent: (*name).into(), is_enabled: true });
             }
             world.feed(Input::Paused(false));
             world.feed(Input::Docker(Health::Up));

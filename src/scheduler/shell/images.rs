@@ -8,14 +8,16 @@ use anyhow::{Result, bail};
 use super::{Phase, Scheduler};
 use crate::base::clock::UnixMs;
 use crate::base::error::{AgentError, one_line};
-use crate::base::log::Level;
+use crate::base::log::{Entry, Level};
 use crate::base::text::cut;
+use crate::base::worker;
 use crate::model::names::AgentName;
-use crate::run::assemble;
 use crate::run::images::AgentImage as ImageContent;
 use crate::run::life::{AgentImage, ImageSource};
+use crate::run::{assemble, leftovers, reachability};
 use crate::scheduler::builds::Built;
 use crate::scheduler::core::Input;
+use crate::scheduler::outlet::Message;
 
 /// Longest error text of a build or reload.
 pub(super) const ERROR_CHARS: usize = 200;
@@ -55,9 +57,11 @@ impl Scheduler {
             Ok(known) => Arc::new(known),
             Err(error) => {
                 let failed = Built::Base(Err(error));
-                return self.outlet.send(crate::scheduler::outlet::Message::Built(failed));
+                return self.outlet.send(Message::Built(failed));
             }
         };
+        let image = self.builds.base_name();
+        self.say(Level::Info, "Checking base image", &[("image", image.into())]);
         self.builds.base(Arc::clone(&known));
         for name in names {
             let name = name.to_string();
@@ -90,8 +94,12 @@ impl Scheduler {
     /// When nothing can run without what could not be built.
     pub(super) fn built(&mut self, built: Built) -> Result<()> {
         match built {
-            Built::BaseProgress { image, text } => self.status.note("base image", format!("{image}: {text}")),
-            Built::Base(Ok(())) => {
+            Built::BaseProgress { text } => self.status.set_base_image(Some(text)),
+            Built::Base(Ok(image)) => {
+                self.status.set_base_image(None);
+                if !self.images.done {
+                    self.check_reachability(image);
+                }
                 // Of a project without active agents: nothing else would say so.
                 self.check_first_builds()?;
             }
@@ -114,6 +122,29 @@ impl Scheduler {
             }
         }
         Ok(())
+    }
+
+    /// Asks from inside a container whether the gateway can be reached; nothing waits for the answer.
+    fn check_reachability(&self, image: String) {
+        let (host, outlet) = (Arc::clone(&self.host), self.outlet.clone());
+        let markers = leftovers::marker_dir(&self.project.dir);
+        let started = worker::spawn("reachability", move || {
+            let entry = match worker::guarded(|| reachability::check(&host, &image, &markers)).flatten() {
+                Ok(true) => Entry::new(Level::Info, "gateway can be reached from containers"),
+                Ok(false) => Entry::new(Level::Warn, "gateway cannot be reached from containers").field(
+                    "hint",
+                    format!("let a firewall of this host accept connections from the bridge to {}", host.gateway().url),
+                ),
+                Err(error) => {
+                    let entry = Entry::new(Level::Warn, "gateway could not be asked from a container");
+                    entry.field("err", format!("{error:#}"))
+                }
+            };
+            outlet.send(Message::Log(Box::new(entry)));
+        });
+        if let Err(error) = started {
+            self.say(Level::Warn, "gateway is not asked from a container", &[("err", format!("{error:#}").into())]);
+        }
     }
 
     /// An agent can run from now on, from this image.
@@ -169,7 +200,7 @@ impl Scheduler {
         let initial = self.initial_agents();
         self.feed(Input::InitialRuns { agents: initial });
         self.show_ready();
-        self.reloads.watch(&self.project.dir, &self.outlet);
+        self.reloads.watch(&self.project.dir);
         for agent in self.agents.keys().cloned().collect::<Vec<_>>() {
             self.look_at(&agent);
         }

@@ -30,7 +30,7 @@ use crate::run::image_maker::ImageMaker;
 use crate::run::life::{Agent, Host, Order};
 use crate::store;
 use crate::store::containers::{self, Identity};
-use crate::store::items::{Item, Kind};
+use crate::store::items::Item;
 use crate::webhooks::Bindings;
 
 mod control;
@@ -286,6 +286,7 @@ impl Scheduler {
                 }
             }
             Event::RunEnded { instance, outcome } => self.ended(&instance, &outcome),
+            Event::ReceiptsDue => self.clear_receipts(),
             Event::Control { control, reply } => self.control(control, reply),
             Event::Stop { signal } => self.signalled(signal),
         }
@@ -388,13 +389,8 @@ impl Scheduler {
         let Some((identity, item)) = self.claimed.remove(&item) else { return };
         let Some(definition) = self.agents.get(&item.agent) else { return };
         let most = self.host.retries.max_attempts;
-        let reason = match item.kind {
-            Kind::Webhook => format!("webhook ({})", item.source),
-            Kind::Call | Kind::Trigger => format!("triggered by {}", item.source),
-            Kind::Manual => "manual".to_owned(),
-        };
         let order = item_order(Arc::clone(&definition.agent), identity, item, most);
-        self.launch(key, order, reason);
+        self.launch(key, order);
     }
 
     /// Registers a run that works on no item; it starts when that is committed.
@@ -440,8 +436,7 @@ impl Scheduler {
         let instance = order.identity.instance.to_string();
         match result {
             Ok(()) => {
-                let reason = order.details();
-                self.launch(key, order, reason);
+                self.launch(key, order);
                 if let Some(token) = token {
                     self.started_for(token, instance);
                 }
@@ -461,8 +456,8 @@ impl Scheduler {
     }
 
     /// Starts the thread of a registered run.
-    fn launch(&mut self, key: RunKey, order: Order, reason: String) {
-        let shown = shown(&order, reason, UnixMs::now());
+    fn launch(&mut self, key: RunKey, order: Order) {
+        let shown = shown(&order, UnixMs::now());
         self.status.run_started(&shown);
         if let Err(error) = self.runs.start(key, order, None) {
             let outcome = Outcome::not_started(&error);
@@ -524,6 +519,9 @@ impl Scheduler {
         for (name, slots) in granted {
             let Some(definition) = self.agents.get(&name) else { continue };
             self.status.set_agent(&name, wanted[&name], slots, definition.config.timeout);
+            if slots != self.core.granted(&name) {
+                self.say_of(Level::Info, "Created runner pool", &name, &[("scale", slots.into())]);
+            }
             let setup = Setup {
                 granted: slots,
                 schedule: self.schedule_of(&definition.config),
@@ -577,7 +575,7 @@ impl Scheduler {
             ("container", order.identity.instance.container_name().into()),
         ];
         self.say_of(Level::Info, "re-adopting container", &agent, &fields);
-        let shown = shown(&order, order.details(), inherited.started_at);
+        let shown = shown(&order, inherited.started_at);
         self.status.run_adopted(&shown);
         self.feed(Input::Adopted { agent, rerun: order.origin.rerun, reruns });
         let Some(key) = self.resumed.take() else { return Ok(()) };
@@ -613,7 +611,14 @@ fn wanted(config: &config::Agent) -> u32 {
 }
 
 /// What is shown of a run that starts.
-fn shown(order: &Order, reason: String, started_at: UnixMs) -> RunShown {
+fn shown(order: &Order, started_at: UnixMs) -> RunShown {
+    let reason = match &order.trigger {
+        Trigger::Webhook { context } => {
+            format!("webhook ({})", context.get("event").and_then(Value::as_str).unwrap_or_default())
+        }
+        Trigger::Agent { caller, .. } => format!("triggered by {caller}"),
+        Trigger::Schedule | Trigger::Manual { .. } => order.details(),
+    };
     let trigger = match (&order.trigger, order.trigger.source()) {
         (Trigger::Webhook { .. }, Some(provider)) => format!("webhook:{provider}"),
         (Trigger::Agent { .. }, Some(caller)) => format!("agent:{caller}"),

@@ -2,6 +2,8 @@
 //! what is done about the past every hour.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -36,6 +38,8 @@ pub(super) struct Upkeep {
     gone: HashMap<String, Instant>,
     /// When to clear away; `None` before everything is ready.
     next: Option<Instant>,
+    /// Receipts are being cleared away.
+    clearing: Arc<AtomicBool>,
 }
 
 impl Upkeep {
@@ -56,7 +60,7 @@ impl Upkeep {
         counts.retain(|agent, _| queued.get(agent).is_some_and(|queued| *queued > capacity));
         self.accepted.extend(accepted);
         let is_needed = !wish.free.is_empty() || !counts.is_empty();
-        is_needed.then_some(claim::Order { wish, accepted: counts, capacity })
+        is_needed.then_some(claim::Order { wish, accepted: counts, capacity, max_reruns: settings.max_reruns })
     }
 }
 
@@ -231,9 +235,30 @@ impl Scheduler {
         }
     }
 
+    /// Removes old receipts: a sender must not be able to fill the disk between two hours.
+    pub(super) fn clear_receipts(&self) {
+        if self.queue.clearing.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (store, outlet) = (Arc::clone(&self.host.store), self.outlet.clone());
+        let (days, clearing) = (self.project.settings.history_retention_days, Arc::clone(&self.queue.clearing));
+        let started = worker::spawn("clear-receipts", move || {
+            let purged = worker::guarded(|| retention::purge_receipts(&store, days, UnixMs::now())).flatten();
+            clearing.store(false, Ordering::Release);
+            if let Err(error) = purged {
+                let entry = Entry::new(Level::Warn, "receipts could not be cleared away");
+                outlet.send(Message::Log(Box::new(entry.field("err", format!("{error:#}")))));
+            }
+        });
+        if let Err(error) = started {
+            self.queue.clearing.store(false, Ordering::Release);
+            self.say(Level::Warn, "receipts are not cleared away", &[("err", Value::from(format!("{error:#}")))]);
+        }
+    }
+
     /// Removes old items, runs, receipts and log files, on a thread of its own: in small pieces between other commits.
     fn clear_away(&self) {
-        let (store, outlet) = (std::sync::Arc::clone(&self.host.store), self.outlet.clone());
+        let (store, outlet) = (Arc::clone(&self.host.store), self.outlet.clone());
         let settings = &self.project.settings;
         let days = settings.history_retention_days;
         let (log_days, log_bytes) = (settings.log_retention_days, settings.log_retention_bytes());

@@ -55,6 +55,7 @@ pub(super) struct Reloads {
     looks: Option<Sender<(String, Option<Fingerprint>)>>,
     thread: Option<JoinHandle<Result<()>>>,
     watcher: Option<Watcher>,
+    outlet: Outlet,
     /// Being looked at or built.
     busy: BTreeSet<String>,
     /// Changed again meanwhile.
@@ -76,11 +77,13 @@ impl Reloads {
     pub(super) fn start(project: Arc<Project>, check: Check, outlet: Outlet) -> Result<Self> {
         // Unbounded, but an agent is in it once.
         let (looks, asked) = unbounded();
-        let thread = worker::spawn("reload", move || look(&project, &check, &asked, &outlet))?;
+        let told = outlet.clone();
+        let thread = worker::spawn("reload", move || look(&project, &check, &asked, &told))?;
         Ok(Self {
             looks: Some(looks),
             thread: Some(thread),
             watcher: None,
+            outlet,
             busy: BTreeSet::new(),
             again: BTreeSet::new(),
             building: BTreeMap::new(),
@@ -88,8 +91,8 @@ impl Reloads {
     }
 
     /// From now on changes are noticed.
-    pub(super) fn watch(&mut self, project: &Path, outlet: &Outlet) {
-        let told = outlet.clone();
+    pub(super) fn watch(&mut self, project: &Path) {
+        let told = self.outlet.clone();
         let started = Watcher::start(&project.join("agents"), move |agent| {
             told.send(Message::Changed(agent.to_owned()));
         });
@@ -97,15 +100,16 @@ impl Reloads {
             Ok(watcher) => self.watcher = Some(watcher),
             Err(error) => {
                 let entry = Entry::new(Level::Warn, "agents/ cannot be watched: changes count after a restart");
-                outlet.send(Message::Log(Box::new(entry.field("err", format!("{error:#}")))));
+                self.outlet.send(Message::Log(Box::new(entry.field("err", format!("{error:#}")))));
             }
         }
     }
 
     /// Notices nothing any more.
     pub(super) fn stop(&mut self) {
-        if let Some(watcher) = self.watcher.take() {
-            watcher.stop();
+        if let Some(Err(error)) = self.watcher.take().map(Watcher::stop) {
+            let entry = Entry::new(Level::Warn, "watcher did not end as it should");
+            self.outlet.send(Message::Log(Box::new(entry.field("err", format!("{error:#}")))));
         }
         self.looks = None;
         if let Some(thread) = self.thread.take().filter(JoinHandle::is_finished) {
@@ -152,7 +156,7 @@ impl Scheduler {
             self.reloads.again.insert(agent.to_owned());
             return;
         }
-        let known = self.agents.get(agent).and_then(|definition| definition.fingerprint.clone());
+        let known = self.agents.get(agent).and_then(|definition| definition.fingerprint);
         if let Some(looks) = &self.reloads.looks {
             let _ = looks.send((agent.to_owned(), known));
         }

@@ -46,6 +46,14 @@ impl<'p> Daemon<'p> {
         daemon
     }
 
+    /// As [`Daemon::start`], on the port that the project's configuration names.
+    #[track_caller]
+    pub(crate) fn on(project: &'p Project, port: u16) -> Self {
+        let daemon = Self::launch(project, port, &[], &[]);
+        daemon.wait_for("scheduler started");
+        daemon
+    }
+
     /// Starts it and waits for nothing.
     pub(crate) fn launch(project: &'p Project, port: u16, args: &[&str], env: &[(&str, &str)]) -> Self {
         let port_text = port.to_string();
@@ -136,6 +144,43 @@ impl<'p> Daemon<'p> {
         let answer = self.post(&format!("/control/trigger/{agent}"), &json!({ "prompt": task }));
         assert_eq!(answer.status, 200, "{}", answer.body);
         answer.json()["instanceId"].as_str().expect("an instance").to_owned()
+    }
+
+    /// A webhook whose title is this script, for agents of [`Project::on_hook`]; it has to be accepted.
+    #[track_caller]
+    pub(crate) fn work(&self, id: &str, script: &str) -> Answer {
+        let answer = self.deliver(id, &json!({"event": id, "title": script}));
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer
+    }
+
+    /// Waits until so many runs of the agent go on; gives their instances.
+    #[track_caller]
+    pub(crate) fn wait_for_runs(&self, agent: &str, count: usize) -> Vec<String> {
+        let what = format!("{count} runs of {agent}");
+        wait::until(&what, || self.instances(agent), |instances| instances.len() == count)
+    }
+
+    /// Instances of an agent that go on.
+    pub(crate) fn instances(&self, agent: &str) -> Vec<String> {
+        let status = self.status();
+        let all = status["instances"].as_array().expect("a list");
+        let of_agent = all.iter().filter(|instance| instance["agentName"] == agent);
+        of_agent.map(|instance| instance["id"].as_str().expect("an id").to_owned()).collect()
+    }
+
+    /// What is shown of an agent.
+    #[track_caller]
+    pub(crate) fn agent(&self, name: &str) -> Value {
+        let status = self.status();
+        let agents = status["agents"].as_array().expect("a list");
+        agents.iter().find(|agent| agent["name"] == name).cloned().unwrap_or(Value::Null)
+    }
+
+    /// Waits until nothing runs.
+    #[track_caller]
+    pub(crate) fn wait_until_idle(&self) {
+        wait::until("nothing to run", || self.status()["running"].clone(), |running| *running == 0);
     }
 
     /// Ends it with SIGTERM and waits.

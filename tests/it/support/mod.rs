@@ -3,6 +3,7 @@
 pub(crate) mod al;
 pub(crate) mod daemon;
 pub(crate) mod docker;
+pub(crate) mod fake_scheduler;
 pub(crate) mod gateway;
 pub(crate) mod http;
 pub(crate) mod llm;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 /// How often it is looked.
 const PAUSE: Duration = Duration::from_millis(10);
-/// How long [`until`] waits: containers take their time on a machine that has much to do.
+/// How long [`until`] waits: long enough for a machine with much else to do.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Looks again until `observe` gives what `wanted` accepts. After half a minute it fails with the last observation.

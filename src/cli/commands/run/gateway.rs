@@ -1,6 +1,5 @@
 //! The gateway of a one-shot run: the container face alone, on a free port of the bridge.
 
-use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use crate::base::subnet::Subnet;
 use crate::config::Project;
 use crate::docker::launch::GatewayHost;
 use crate::docker::network::Network;
-use crate::gateway::{ContainerListener, Gateway, Parts, bind};
+use crate::gateway::{ContainerListener, Gateway, Parts, bind, is_not_of_this_host};
 use crate::run::leftovers::{Marker, marker_dir};
 use crate::run::life::log_dir;
 use crate::run::staging;
@@ -93,12 +92,6 @@ fn configured_host(project: &Project, bind: IpAddr) -> GatewayHost {
         // The only other value that the configuration allows.
         Some(Err(_)) => GatewayHost::HostGateway,
     }
-}
-
-fn is_not_of_this_host(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::AddrNotAvailable)
-    })
 }
 
 /// Private directory of the socket behind the front; removed when dropped.
