@@ -1,6 +1,7 @@
 //! What every layer may use and what knows nothing of agents.
 
 pub mod clock;
+pub mod crash;
 pub mod error;
 pub mod files;
 pub mod ids;

@@ -189,10 +189,14 @@ pub fn remove(docker: &Docker, container: &str) -> Result<(), DockerError> {
     match docker.call(["rm", "-f", container]) {
         Ok(_) => Ok(()),
         Err(error) if error.failure == Failure::ContainerMissing => Ok(()),
-        // Somebody else is at it.
-        Err(error) if error.cause.stderr.contains("is already in progress") => Ok(()),
+        Err(error) if is_being_removed(&error) => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Somebody else is at it: a client of a process that was killed, say.
+fn is_being_removed(error: &DockerError) -> bool {
+    error.cause.stderr.contains("is already in progress")
 }
 
 /// What became of a container that should be removed unless it runs.
@@ -211,7 +215,7 @@ pub enum Removal {
 pub fn remove_unless_running(docker: &Docker, container: &str) -> Result<Removal, DockerError> {
     match docker.call(["rm", container]) {
         Ok(_) => Ok(Removal::Removed),
-        Err(error) if error.failure == Failure::ContainerMissing => Ok(Removal::Removed),
+        Err(error) if error.failure == Failure::ContainerMissing || is_being_removed(&error) => Ok(Removal::Removed),
         Err(error) if error.cause.stderr.contains("running") => Ok(Removal::Runs),
         Err(error) => Err(error),
     }

@@ -15,6 +15,8 @@ mod cli_logs;
 mod cli_queue;
 mod cli_run;
 mod cli_stat;
+mod crash_kill9;
+mod crash_points;
 mod http_auth;
 mod http_container_face;
 mod http_control;

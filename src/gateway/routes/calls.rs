@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{no_storage_reason, refused};
 use crate::base::Secret;
 use crate::base::clock::UnixMs;
+use crate::base::crash;
 use crate::base::ids::uuid_v4;
 use crate::base::log::{Entry, Level};
 use crate::gateway::input::{Fields, missing, query_secret};
@@ -66,7 +67,9 @@ fn accept(gateway: &Shared, secret: &Secret, caller: &Registration, call: NewCal
         return Err(refused(409, "call limit of this run reached"));
     }
     let now = UnixMs::now();
+    crash::point("call-accept");
     let stored = gateway.change(secret, no_storage_reason(), move |tx, caller| calls::accept(tx, caller, &call, now));
+    crash::point("call-accepted");
     stored.map(drop).inspect_err(|_| gateway.call_budget.give_back(&caller.instance, bytes))
 }
 

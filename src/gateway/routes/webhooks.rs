@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::no_storage_error;
 use crate::base::clock::UnixMs;
+use crate::base::crash;
 use crate::base::log::{Entry, Level};
 use crate::base::text::{cut, printable};
 use crate::gateway::public::Public;
@@ -153,7 +154,9 @@ pub(super) fn accept(
         return record(public, receipt, NoWork::NoMatch, now);
     }
     let items = items(&wanting, &context, &receipt.id);
+    crash::point("accept");
     let stored = public.shared.store.write(move |tx| receipts::accept_delivery(tx, receipt, items, skipped, now));
+    crash::point("accepted");
     let delivered = public.shared.committed(stored, no_storage_error())?;
     tell(public, provider.name(), &delivered);
     Ok(delivered)

@@ -8,6 +8,7 @@ use shims::wire::exit;
 
 use super::{End, Life};
 use crate::base::clock::{UnixMs, seconds};
+use crate::base::crash;
 use crate::base::error::one_line;
 use crate::base::log::{Entry, Level};
 use crate::base::text::cut;
@@ -45,10 +46,12 @@ impl Life<'_> {
         };
         let outcome = self.outcome(ending, started_at);
         self.log_end(&outcome);
+        crash::point("ended");
         if !self.record(&outcome) {
             staging.into_iter().for_each(Staging::keep);
             return End::Left;
         }
+        crash::point("recorded");
         // Only now: removing the files earlier would take them away inside.
         drop(staging);
         self.remove_container();

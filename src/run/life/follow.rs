@@ -8,6 +8,7 @@ use crossbeam_channel::{after, at, never, select};
 
 use super::{AgentImage, GatewayAddress, HOST_GRACE, Life};
 use crate::base::clock::UnixMs;
+use crate::base::crash;
 use crate::base::error::one_line;
 use crate::base::log::{Entry, Level};
 use crate::base::process::Pipe;
@@ -38,9 +39,11 @@ impl Life<'_> {
         image: &AgentImage,
         gateway: &GatewayAddress,
     ) -> Result<Option<Ending>> {
+        crash::point("created");
         self.started = Instant::now();
         let limit = self.order.agent.timeout + HOST_GRACE;
         let output = attach::start(&self.host.docker, &self.info.container)?;
+        crash::point("started");
         self.note_launch(stage, image, gateway, UnixMs::now().plus(limit));
         self.log(Entry::new(Level::Info, "container launched").field("container", self.info.container.as_str()));
         self.follow_to_end(Some(output), self.started + limit, false)

@@ -22,6 +22,7 @@ use super::prompt;
 use super::staging::{Content, Fields, Roots, Staging};
 use super::stream::{Learned, Translator};
 use crate::base::clock::UnixMs;
+use crate::base::crash;
 use crate::base::error::one_line;
 use crate::base::log::{Entry, Level, Log};
 use crate::base::text::cut;
@@ -329,6 +330,7 @@ impl<'a> Life<'a> {
             self.marker = Some(Marker::put(dir, &self.info.instance)?);
         }
         self.may_have_container = true;
+        crash::point("claimed");
         let mut network_restored = false;
         loop {
             // Not cancelled by a kill wish: the daemon would go on creating what nobody removes then.

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::Scheduler;
 use crate::base::clock::UnixMs;
+use crate::base::crash;
 use crate::base::log::Level;
 use crate::run::outcome::OPERATOR;
 use crate::scheduler::core::{Input, NotNow, Reruns, Token};
@@ -132,6 +133,7 @@ impl Scheduler {
             }
             return;
         }
+        crash::point("doomed");
         let killed = instances.iter().filter(|instance| self.runs.kill(instance, reason, None)).count();
         for instance in instances {
             let fields = [("instance", instance.as_str().into()), ("reason", reason.into())];

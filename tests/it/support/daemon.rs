@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::al::{Done, Running};
-use super::http::{Answer, request};
+use super::http::{Answer, exchange, request, request_bytes};
 use super::project::Project;
 use super::wait;
 
@@ -62,12 +62,17 @@ impl<'p> Daemon<'p> {
         Self { running: Some(al.start()), project, port }
     }
 
-    /// Starts another one on the same port after this one has ended.
+    /// Starts another one on the same port after this one has ended, and waits until it starts what waits.
     #[track_caller]
     pub(crate) fn again(&self) -> Self {
-        let daemon = Self::launch(self.project, self.port, &[], &[]);
+        let daemon = self.again_at_once();
         daemon.wait_for("scheduler started");
         daemon
+    }
+
+    /// As [`Daemon::again`], and waits for nothing.
+    pub(crate) fn again_at_once(&self) -> Self {
+        Self::launch(self.project, self.port, &[], &[])
     }
 
     pub(crate) fn running(&self) -> &Running<'p> {
@@ -101,6 +106,12 @@ impl<'p> Daemon<'p> {
     #[track_caller]
     pub(crate) fn post(&self, target: &str, body: &Value) -> Answer {
         request(self.address(), "POST", target, &self.auth(), &body.to_string())
+    }
+
+    /// As [`Daemon::post`] without a body; `None` when there is no answer.
+    pub(crate) fn try_post(&self, target: &str) -> Option<Answer> {
+        let bytes = exchange(self.address(), &request_bytes("POST", target, &self.auth(), b""));
+        bytes.ok().filter(|bytes| !bytes.is_empty()).map(|bytes| Answer::parse(&bytes))
     }
 
     /// A delivery to the source of type `test`.
@@ -183,6 +194,12 @@ impl<'p> Daemon<'p> {
     #[track_caller]
     pub(crate) fn finish(mut self) -> Done {
         self.running.take().expect("it was not ended").finish()
+    }
+
+    /// Waits until it has killed itself. It can be started [`Daemon::again`].
+    #[track_caller]
+    pub(crate) fn crashed(&mut self) {
+        self.running.take().expect("it was not ended").finish().expect(-Signal::KILL.as_raw());
     }
 
     /// Kills it as a crash would, and waits until it is gone. It can be started [`Daemon::again`].
