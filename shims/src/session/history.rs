@@ -103,17 +103,15 @@ pub(super) fn drop_old_images(messages: &mut [Message]) -> bool {
     dropped
 }
 
-/// Removes all thinking. Returns whether there was any.
-pub(super) fn drop_thinking(messages: &mut [Message]) -> bool {
-    let mut dropped = false;
+/// Removes the thinking of some responses.
+pub(super) fn drop_thinking_of(messages: &mut [Message], concerns: impl Fn(&Assistant) -> bool) {
     for message in messages {
-        if let Message::Assistant(assistant) = message {
-            let before = assistant.content.len();
+        if let Message::Assistant(assistant) = message
+            && concerns(assistant)
+        {
             assistant.content.retain(|block| !matches!(block, Block::Thinking { .. }));
-            dropped |= assistant.content.len() < before;
         }
     }
-    dropped
 }
 
 fn as_result(message: &Message) -> Option<&ToolResult> {
