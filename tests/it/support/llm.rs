@@ -1,5 +1,6 @@
 //! A model server that plays a script: each request gets the next answer of it, good or broken in a chosen way, and is
-//! remembered. It speaks Anthropic's Messages API and listens where containers can reach it.
+//! remembered. It speaks Anthropic's Messages API, and in modules of their own other formats, and listens where containers
+//! can reach it.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
@@ -9,6 +10,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+
+mod openai;
 
 /// A request as it arrived.
 #[derive(Clone, Debug)]
