@@ -9,6 +9,9 @@ PREFIX ?= /usr/local
 
 # The program may be copied to any Linux machine of its architecture, so it must not need a C library there.
 STATIC := -C target-feature=+crt-static
+# Relocations in their short form, which a static program needs a C library of 2.36 or newer for.
+STATIC += $(shell getconf GNU_LIBC_VERSION 2>/dev/null | \
+	awk '{ split($$2, v, "."); if (v[1] > 2 || v[2] >= 36) print "-C link-arg=-Wl,-z,pack-relative-relocs" }')
 AL := $(TARGET_DIR)/al
 AL_MAX_BYTES := 12000000
 

@@ -27,8 +27,12 @@ fn main() {
 
     let mut code = String::new();
     code += &format!("pub(crate) const EMBEDDED_SHA256: &str = {digest:?};\n");
-    code += &format!("pub(crate) static AL_AGENT: &[u8] = include_bytes!({agent:?});\n");
-    code += &format!("pub(crate) static AL_SHIM: &[u8] = include_bytes!({shim:?});\n");
+    for (name, path) in [("AL_AGENT", &agent), ("AL_SHIM", &shim)] {
+        // Half of this program's size would be theirs, and they are read only when an image is built.
+        let packed = out.join(format!("{name}.deflate"));
+        fs::write(&packed, miniz_oxide::deflate::compress_to_vec(&read(path), 9)).expect("write a packed program");
+        code += &format!("pub(crate) static {name}: &[u8] = include_bytes!({packed:?});\n");
+    }
     code += "pub(crate) static AGENT_DOCS: &[(&str, &[u8])] = &[\n";
     for (name, path) in &docs {
         code += &format!("    ({name:?}, include_bytes!({path:?})),\n");

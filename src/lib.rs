@@ -8,7 +8,7 @@
 //! gateway  ui  setup
 //! scheduler
 //! run
-//! store  docker  http
+//! store  docker  http  webhooks  watch
 //! config  credentials
 //! model
 //! base
@@ -28,3 +28,5 @@ pub mod scheduler;
 pub mod setup;
 pub mod store;
 pub mod ui;
+pub mod watch;
+pub mod webhooks;

@@ -16,14 +16,14 @@ impl UnixMs {
         Self(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
     }
 
+    /// Reads an ISO 8601 instant with a zone.
+    pub fn parse_iso(text: &str) -> Option<Self> {
+        DateTime::parse_from_rfc3339(text).ok().map(|instant| Self(instant.timestamp_millis()))
+    }
+
     /// UTC ISO 8601 with milliseconds, `2026-01-02T03:04:05.000Z`.
     pub fn to_iso(self) -> String {
         self.utc().to_rfc3339_opts(SecondsFormat::Millis, true)
-    }
-
-    /// Reads an ISO 8601 instant with a zone.
-    pub fn parse_iso(text: &str) -> Option<Self> {
-        Some(Self(DateTime::parse_from_rfc3339(text).ok()?.timestamp_millis()))
     }
 
     /// `YYYY-MM-DD` in UTC.
@@ -70,6 +70,8 @@ mod tests {
     fn writes_iso_with_milliseconds() {
         assert_eq!(UnixMs(1_767_323_045_007).to_iso(), "2026-01-02T03:04:05.007Z");
         assert_eq!(UnixMs(1_767_323_045_007).utc_date(), "2026-01-02");
+        assert_eq!(UnixMs::parse_iso("2026-01-02T03:04:05.007Z"), Some(UnixMs(1_767_323_045_007)));
+        assert_eq!(UnixMs::parse_iso("2026-01-02"), None);
     }
 
     #[test]

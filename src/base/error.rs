@@ -1,9 +1,11 @@
 //! Classes of errors that people see, and how an error is printed (cli-config.md §2.4).
 //!
-//! Inside the program every error is an [`anyhow::Error`]. These three small types travel inside it where the class
+//! Inside the program every error is an [`anyhow::Error`]. These small types travel inside it where the class
 //! matters to the reader; the command line finds them by downcasting.
 
 use std::fmt;
+
+use serde_json::{Value, json};
 
 /// Something is wrong in a configuration file.
 #[derive(Debug)]
@@ -25,6 +27,39 @@ pub struct UnknownAgent(pub String);
 #[derive(Debug)]
 pub struct UsageError(pub String);
 
+/// A gateway could not be asked, or would not.
+#[derive(Debug)]
+pub struct GatewayError {
+    pub why: Trouble,
+    /// The whole message.
+    pub text: String,
+}
+
+/// What is wrong with a gateway, as far as somebody acts on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// No scheduler of the project runs on this machine, so there is none to ask.
+    NotRunning,
+    /// Nobody listens there, or no way leads there. Nothing was sent.
+    Refused,
+    /// No usable connection, or no answer in time.
+    Unreachable,
+    /// The key is not the gateway's.
+    KeyRefused,
+    /// It answered with this status, which is no success.
+    Status(u16),
+    /// What answered with this status does not speak like a gateway.
+    Foreign(u16),
+}
+
+impl fmt::Display for GatewayError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for GatewayError {}
+
 macro_rules! message_error {
     ($($name:ident),*) => {$(
         impl fmt::Display for $name {
@@ -45,11 +80,26 @@ pub fn kind(error: &anyhow::Error) -> &'static str {
         "credential"
     } else if error.is::<AgentError>() || error.is::<UnknownAgent>() {
         "agent"
+    } else if error.is::<GatewayError>() {
+        "gateway"
     } else if error.is::<UsageError>() {
         "usage"
     } else {
         "internal"
     }
+}
+
+/// What `--json` prints of an error (cli-config.md §14.4). Further lines of its message are the items.
+pub fn to_json(error: &anyhow::Error) -> Value {
+    let text = format!("{error:#}");
+    let mut lines = text.lines();
+    let message = lines.next().unwrap_or_default().trim_start_matches("error: ");
+    let items: Vec<&str> = lines.map(|line| line.trim().trim_start_matches("- ")).collect();
+    let mut document = json!({"ok": false, "error": {"kind": kind(error), "message": message}});
+    if !items.is_empty() {
+        document["error"]["items"] = json!(items);
+    }
+    document
 }
 
 /// The block that is printed on stderr, without a final newline.
@@ -87,5 +137,14 @@ mod tests {
         let error = Err::<(), _>(std::io::Error::other("disk full")).context("write x").unwrap_err();
         assert_eq!(render(&error), "Error: write x\nCause: disk full");
         assert_eq!(one_line(&error), "write x: disk full");
+    }
+
+    #[test]
+    fn json_has_kind_message_and_items() {
+        let gateway = GatewayError { why: Trouble::NotRunning, text: "no\n  - one\n  two".into() };
+        assert_eq!(
+            to_json(&gateway.into()).to_string(),
+            r#"{"ok":false,"error":{"kind":"gateway","message":"no","items":["one","two"]}}"#
+        );
     }
 }

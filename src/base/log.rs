@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::{Map, Value};
 pub use shims::wire::log::Level;
 
@@ -36,6 +37,26 @@ impl Entry {
     /// An entry of now, without fields.
     pub fn new(level: Level, msg: impl Into<String>) -> Self {
         Self { level, time: UnixMs::now(), instance: None, msg: msg.into(), fields: Map::new() }
+    }
+
+    /// An entry that was read back. Members that this program would write differently (`pid`, `hostname`, another log's
+    /// `name`, a level without a word) become fields, so that [`Entry::to_object`] gives them back.
+    pub fn from_stored(mut object: Map<String, Value>) -> Self {
+        let number = |value: &Value| value.as_i64().or_else(|| value.as_f64().map(|number| number as i64));
+        let level = object.get("level").and_then(number).unwrap_or(i64::from(Level::Info.number()));
+        let nearest = match level {
+            ..=20 => Level::Debug,
+            21..40 => Level::Info,
+            40..50 => Level::Warn,
+            50.. => Level::Error,
+        };
+        if level == i64::from(nearest.number()) {
+            object.shift_remove("level");
+        }
+        let time = object.shift_remove("time").as_ref().and_then(number).unwrap_or_default();
+        let instance = object.shift_remove("instance").and_then(text_of).filter(|instance| !instance.is_empty());
+        let msg = object.shift_remove("msg").and_then(text_of).unwrap_or_default();
+        Self { level: nearest, time: UnixMs(time), instance, msg, fields: object }
     }
 
     /// Adds a field.
@@ -74,24 +95,17 @@ impl Entry {
 
     /// The entry as an object with the members in their order; `name` is the log's name.
     pub fn to_object(&self, name: &str) -> Map<String, Value> {
-        let mut object = Map::new();
-        object.insert("level".into(), self.level.number().into());
-        object.insert("time".into(), self.time.0.into());
-        object.insert("pid".into(), std::process::id().into());
-        object.insert("hostname".into(), hostname().into());
-        object.insert("name".into(), name.into());
-        if let Some(instance) = &self.instance {
-            object.insert("instance".into(), instance.as_str().into());
+        match serde_json::to_value(Members { entry: self, name }) {
+            Ok(Value::Object(object)) => object,
+            _ => Map::new(),
         }
-        object.extend(self.fields.clone());
-        object.insert("msg".into(), self.msg.as_str().into());
-        object
     }
 
     fn to_line(&self, name: &str) -> String {
-        let mut object = self.to_object(name);
-        let mut line = Value::Object(object.clone()).to_string();
+        let text = serde_json::to_string(&Members { entry: self, name });
+        let mut line = text.expect("entries are plain data with string keys");
         if line.len() > LONGEST_LINE_BYTES {
+            let mut object = self.to_object(name);
             shorten_longest(&mut object, line.len() - LONGEST_LINE_BYTES);
             line = Value::Object(object).to_string();
         }
@@ -104,6 +118,41 @@ impl Entry {
         }
         line.push('\n');
         line
+    }
+}
+
+/// The members of an entry in a log of this name, in their order.
+struct Members<'e> {
+    entry: &'e Entry,
+    name: &'e str,
+}
+
+impl Serialize for Members<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let entry = self.entry;
+        let mut members = serializer.serialize_map(None)?;
+        members.serialize_entry("level", &entry.level.number())?;
+        members.serialize_entry("time", &entry.time.0)?;
+        members.serialize_entry("pid", &std::process::id())?;
+        members.serialize_entry("hostname", hostname())?;
+        members.serialize_entry("name", self.name)?;
+        if let Some(instance) = &entry.instance {
+            members.serialize_entry("instance", instance)?;
+        }
+        for (name, value) in &entry.fields {
+            members.serialize_entry(name, value)?;
+        }
+        members.serialize_entry("msg", &entry.msg)?;
+        members.end()
+    }
+}
+
+/// A value as text, without quotes where it is one.
+fn text_of(value: Value) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::String(text) => Some(text),
+        other => Some(other.to_string()),
     }
 }
 
@@ -195,6 +244,21 @@ mod tests {
             .field("container", "al-dev-a1b2c3d4");
         let keys: Vec<String> = entry.to_object("dev").keys().cloned().collect();
         assert_eq!(keys, ["level", "time", "pid", "hostname", "name", "instance", "container", "msg"]);
+    }
+
+    #[test]
+    fn an_entry_that_was_read_back_is_the_one_that_was_written() {
+        for level in [10, 20, 35, 40, 50, 60] {
+            let stored = serde_json::json!({"level": level, "time": 1_767_323_045_000_i64, "pid": 7, "hostname": "vps1",
+                "name": "dev", "instance": "dev-a1b2c3d4", "cmd": "x", "msg": "bash"});
+            let stored = stored.as_object().unwrap().clone();
+            let entry = Entry::from_stored(stored.clone());
+            assert_eq!(entry.to_object("other"), stored);
+            assert_eq!((entry.time.0, entry.msg.as_str()), (1_767_323_045_000, "bash"));
+        }
+        let odd = serde_json::json!({"level": "high", "time": "now", "msg": 7, "instance": null});
+        let entry = Entry::from_stored(odd.as_object().unwrap().clone());
+        assert_eq!((entry.level, entry.time.0, entry.msg.as_str(), entry.instance), (Level::Info, 0, "7", None));
     }
 
     #[test]

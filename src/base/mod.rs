@@ -11,6 +11,7 @@ pub mod process;
 pub mod subnet;
 pub mod term;
 pub mod text;
+pub mod web;
 pub mod worker;
 
 pub use known_secrets::KnownSecrets;

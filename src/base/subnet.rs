@@ -1,4 +1,4 @@
-//! IPv4 networks, as Docker names them and as listeners let peers in.
+//! Networks: IPv4 ones, as Docker names them and as listeners let peers in, and ranges of addresses of either kind.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -45,9 +45,58 @@ impl fmt::Display for Subnet {
     }
 }
 
+/// An address or a network of either kind, such as `10.0.0.8`, `10.0.0.0/8`, `::1/128`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressRange {
+    address: IpAddr,
+    prefix: u8,
+}
+
+impl AddressRange {
+    /// Parses an address or a network; `None` when it is something else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
+        let address: IpAddr = address.parse().ok()?;
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        let prefix = prefix.map_or(Some(longest), |prefix| prefix.parse().ok()).filter(|prefix| *prefix <= longest)?;
+        Some(Self { address, prefix })
+    }
+
+    /// Whether an address belongs to it; an IPv4 address in IPv6 form counts as what it is.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        let differing = match (self.address, address.to_canonical()) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => u128::from(own.to_bits() ^ other.to_bits()) << 96,
+            (IpAddr::V6(own), IpAddr::V6(other)) => own.to_bits() ^ other.to_bits(),
+            _ => return false,
+        };
+        differing.leading_zeros() >= u32::from(self.prefix)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ranges_hold_addresses_of_their_kind() {
+        #[track_caller]
+        fn case(range: &str, address: &str, inside: bool) {
+            assert_eq!(AddressRange::parse(range).unwrap().contains(address.parse().unwrap()), inside, "{range}");
+        }
+        case("127.0.0.1/32", "127.0.0.1", true);
+        case("127.0.0.1", "127.0.0.2", false);
+        case("10.0.0.0/8", "10.255.0.1", true);
+        case("10.0.0.0/8", "11.0.0.1", false);
+        case("10.0.0.0/8", "::ffff:10.1.2.3", true);
+        case("0.0.0.0/0", "8.8.8.8", true);
+        case("0.0.0.0/0", "::1", false);
+        case("::1/128", "::1", true);
+        case("fd00::/8", "fdff::7", true);
+        case("fd00::/8", "fe00::7", false);
+        for bad in ["", "x", "10.0.0.0/33", "::/129", "10.0.0.0/", "10.0.0.0/-1", "1.2.3.4:80"] {
+            assert_eq!(AddressRange::parse(bad), None, "{bad}");
+        }
+    }
 
     #[track_caller]
     fn case(subnet: &str, address: &str, inside: bool) {

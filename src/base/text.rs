@@ -16,15 +16,31 @@ pub fn ellipsis(text: &str, limit: usize) -> Cow<'_, str> {
 /// Foreign text as it may be shown on a terminal: control characters other than line breaks and tabs, and the
 /// invisible characters that reorder text, become U+FFFD.
 pub fn printable(text: &str) -> Cow<'_, str> {
-    let hostile = |c: char| {
-        (c.is_control() && c != '\n' && c != '\t')
-            || matches!(c, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
-    };
-    if text.contains(hostile) {
-        Cow::Owned(text.chars().map(|c| if hostile(c) { '\u{FFFD}' } else { c }).collect())
+    if text.contains(is_hostile) {
+        Cow::Owned(text.chars().map(|c| if is_hostile(c) { '\u{FFFD}' } else { c }).collect())
     } else {
         Cow::Borrowed(text)
     }
+}
+
+fn is_hostile(c: char) -> bool {
+    (c.is_control() && c != '\n' && c != '\t')
+        || matches!(c, '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Foreign text for a place of one line: as [`printable`], with blanks for line breaks and tabs.
+pub fn single_line(text: &str) -> String {
+    printable(text).replace(['\n', '\t'], " ")
+}
+
+/// JSON text that can be shown on a terminal and still means the same: what [`printable`] would replace is escaped.
+pub fn printable_json(json: &str) -> Cow<'_, str> {
+    if let Cow::Borrowed(text) = printable(json) {
+        return Cow::Borrowed(text);
+    }
+    // Outside of strings JSON has none of these characters, and all are in the basic plane.
+    let escaped = json.chars().map(|c| if is_hostile(c) { format!("\\u{:04x}", c as u32) } else { c.to_string() });
+    Cow::Owned(escaped.collect())
 }
 
 /// Number of single-character edits between two words.
@@ -80,6 +96,16 @@ mod tests {
         assert_eq!(printable("a\x1b[31mb\tc\nd"), "a\u{FFFD}[31mb\tc\nd");
         assert_eq!(printable("a\u{202E}b"), "a\u{FFFD}b");
         assert!(matches!(printable("plain"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn json_for_a_terminal_means_the_same() {
+        let value = serde_json::json!({"a\u{9b}b": "x\u{7f}\u{202e}\u{1b}\n", "plain": [1, "ü"]});
+        let text = value.to_string();
+        let shown = printable_json(&text);
+        assert!(!shown.contains(is_hostile) && shown.contains("\\u009b"), "{shown}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), value);
+        assert!(matches!(printable_json("{\n  \"a\": 1\n}"), Cow::Borrowed(_)));
     }
 
     #[test]

@@ -20,6 +20,9 @@ pub(crate) struct Run {
     /// file with a webhook
     #[argh(option)]
     pub(crate) webhook: Option<String>,
+    /// follow a run of the scheduler
+    #[argh(switch)]
+    pub(crate) wait: bool,
     /// print events as JSON
     #[argh(switch)]
     pub(crate) json: bool,
@@ -29,6 +32,201 @@ pub(crate) struct Run {
     /// task for this run
     #[argh(positional)]
     pub(crate) prompt: Option<String>,
+}
+
+/// `al stop`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct Stop {
+    /// project directory
+    #[argh(option, default = "String::from(\".\")")]
+    pub(crate) project: String,
+    /// named environment
+    #[argh(option)]
+    pub(crate) env: Option<String>,
+    /// leave queued work queued
+    #[argh(switch)]
+    pub(crate) keep_queue: bool,
+    /// kill running containers
+    #[argh(switch)]
+    pub(crate) kill: bool,
+    /// print JSON
+    #[argh(switch)]
+    pub(crate) json: bool,
+}
+
+/// `al pause` and `al resume`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct Pause {
+    /// project directory
+    #[argh(option, default = "String::from(\".\")")]
+    pub(crate) project: String,
+    /// named environment
+    #[argh(option)]
+    pub(crate) env: Option<String>,
+    /// print JSON
+    #[argh(switch)]
+    pub(crate) json: bool,
+    /// an agent
+    #[argh(positional)]
+    pub(crate) name: Option<String>,
+}
+
+/// `al kill`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct Kill {
+    /// project directory
+    #[argh(option, default = "String::from(\".\")")]
+    pub(crate) project: String,
+    /// named environment
+    #[argh(option)]
+    pub(crate) env: Option<String>,
+    /// print JSON
+    #[argh(switch)]
+    pub(crate) json: bool,
+    /// an agent or an instance
+    #[argh(positional)]
+    pub(crate) target: String,
+}
+
+/// `al stat` and `al status`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct Stat {
+    /// project directory
+    #[argh(option, default = "String::from(\".\")")]
+    pub(crate) project: String,
+    /// named environment
+    #[argh(option)]
+    pub(crate) env: Option<String>,
+    /// print JSON
+    #[argh(switch)]
+    pub(crate) json: bool,
+    /// an agent
+    #[argh(positional)]
+    pub(crate) agent: Option<String>,
+}
+
+/// `al logs`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct Logs {
+    /// project directory
+    #[argh(option, default = "String::from(\".\")")]
+    pub(crate) project: String,
+    /// named environment
+    #[argh(option)]
+    pub(crate) env: Option<String>,
+    /// number of entries
+    #[argh(option, default = "50")]
+    pub(crate) lines: usize,
+    /// go on with new entries
+    #[argh(switch)]
+    pub(crate) follow: bool,
+    /// entries of this day
+    #[argh(option)]
+    pub(crate) date: Option<String>,
+    /// one line per entry
+    #[argh(switch)]
+    pub(crate) raw: bool,
+    /// entries of this instance
+    #[argh(option)]
+    pub(crate) instance: Option<String>,
+    /// print entries as they are stored
+    #[argh(switch)]
+    pub(crate) json: bool,
+    /// an agent or an instance
+    #[argh(positional, default = "String::from(\"scheduler\")")]
+    pub(crate) agent: String,
+}
+
+/// `al queue ls`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct QueueList {
+    /// project directory
+    #[argh(option, default = "String::from(\".\")")]
+    pub(crate) project: String,
+    /// named environment
+    #[argh(option)]
+    pub(crate) env: Option<String>,
+    /// states of items
+    #[argh(option)]
+    pub(crate) state: Option<String>,
+    /// print JSON
+    #[argh(switch)]
+    pub(crate) json: bool,
+    /// an agent
+    #[argh(positional)]
+    pub(crate) agent: Option<String>,
+}
+
+/// `al queue show`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct QueueShow {
+    /// project directory
+    #[argh(option, default = "String::from(\".\")")]
+    pub(crate) project: String,
+    /// named environment
+    #[argh(option)]
+    pub(crate) env: Option<String>,
+    /// print JSON
+    #[argh(switch)]
+    #[expect(dead_code, reason = "accepted as everywhere; an item is JSON in any case")]
+    pub(crate) json: bool,
+    /// number of an item
+    #[argh(positional)]
+    pub(crate) id: String,
+}
+
+/// `al queue retry`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct QueueRetry {
+    /// project directory
+    #[argh(option, default = "String::from(\".\")")]
+    pub(crate) project: String,
+    /// named environment
+    #[argh(option)]
+    pub(crate) env: Option<String>,
+    /// all dead letters
+    #[argh(switch)]
+    pub(crate) all_dead: bool,
+    /// print JSON
+    #[argh(switch)]
+    pub(crate) json: bool,
+    /// numbers of items
+    #[argh(positional)]
+    pub(crate) ids: Vec<String>,
+}
+
+/// `al queue drop`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct QueueDrop {
+    /// project directory
+    #[argh(option, default = "String::from(\".\")")]
+    pub(crate) project: String,
+    /// named environment
+    #[argh(option)]
+    pub(crate) env: Option<String>,
+    /// print JSON
+    #[argh(switch)]
+    pub(crate) json: bool,
+    /// numbers of items
+    #[argh(positional)]
+    pub(crate) ids: Vec<String>,
+}
+
+/// `al queue clear`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct QueueClear {
+    /// project directory
+    #[argh(option, default = "String::from(\".\")")]
+    pub(crate) project: String,
+    /// named environment
+    #[argh(option)]
+    pub(crate) env: Option<String>,
+    /// print JSON
+    #[argh(switch)]
+    pub(crate) json: bool,
+    /// an agent
+    #[argh(positional)]
+    pub(crate) agent: Option<String>,
 }
 
 /// `al cron`.
@@ -55,6 +253,30 @@ pub(crate) struct Cron {
     /// schedule or agent
     #[argh(positional)]
     pub(crate) schedule: String,
+}
+
+/// `al start`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct Start {
+    /// project directory
+    #[argh(option, default = "String::from(\".\")")]
+    pub(crate) project: String,
+    /// named environment
+    #[argh(option)]
+    pub(crate) env: Option<String>,
+    /// no terminal UI, no questions
+    #[argh(switch)]
+    #[expect(dead_code, reason = "accepted so that scripts can say it; there is nothing else yet")]
+    pub(crate) headless: bool,
+    /// serve the dashboard
+    #[argh(switch)]
+    pub(crate) web_ui: bool,
+    /// serve on all addresses
+    #[argh(switch)]
+    pub(crate) expose: bool,
+    /// port of the gateway
+    #[argh(option)]
+    pub(crate) port: Option<String>,
 }
 
 /// `al doctor`.

@@ -3,7 +3,7 @@
 //! `argh` reads only `--option value` and reports mistakes in its own words. This normaliser accepts every usual form
 //! (cli-config.md §2.1), words the usage errors as specified, and hands `argh` a vector that it cannot misread.
 
-use super::spec::{COMMANDS, Command, Opt};
+use super::spec::{Argument, COMMANDS, Command, GROUPS, Group, Opt};
 use crate::base::text::edit_distance;
 
 /// What the words on the command line ask for.
@@ -35,10 +35,41 @@ pub(crate) fn read(words: &[String]) -> Result<Request, String> {
     if first.starts_with('-') {
         return Err(unknown_option(first, &[]));
     }
-    let Some(command) = COMMANDS.iter().find(|command| command.path == [first]) else {
-        return Err(unknown_command(first));
-    };
-    read_command(command, rest.as_slice())
+    if let Some(command) = COMMANDS.iter().find(|command| command.path == [first]) {
+        return read_command(command, rest.as_slice());
+    }
+    match GROUPS.iter().find(|group| group.name == first) {
+        Some(group) => read_group(group, rest.as_slice()),
+        None => Err(unknown_command(first, top_level())),
+    }
+}
+
+fn read_group(group: &Group, words: &[String]) -> Result<Request, String> {
+    let second = words.first().map(String::as_str);
+    if let Some(command) = second.and_then(|second| find(&[group.name, second])) {
+        return read_command(command, &words[1..]);
+    }
+    match (second, group.default.and_then(|name| find(&[group.name, name]))) {
+        (Some("help" | "-h" | "--help"), _) => Ok(Request::Help(help_group(group))),
+        (_, Some(default)) => read_command(default, words),
+        (None, None) => Ok(Request::HelpInstead(help_group(group))),
+        (Some(option), None) if option.starts_with('-') => Err(unknown_option(option, &[])),
+        (Some(word), None) => Err(unknown_command(word, commands_of(group).map(|command| command.path[1]))),
+    }
+}
+
+fn find(path: &[&str]) -> Option<&'static Command> {
+    COMMANDS.iter().find(|command| command.path == path)
+}
+
+fn commands_of(group: &Group) -> impl Iterator<Item = &'static Command> {
+    COMMANDS.iter().filter(|command| command.path.len() == 2 && command.path[0] == group.name)
+}
+
+/// Words that may come first.
+fn top_level() -> impl Iterator<Item = &'static str> {
+    let commands = COMMANDS.iter().filter(|command| command.path.len() == 1).map(|command| command.path[0]);
+    commands.chain(GROUPS.iter().map(|group| group.name)).chain(["help"])
 }
 
 fn read_command(command: &'static Command, words: &[String]) -> Result<Request, String> {
@@ -72,12 +103,13 @@ fn read_command(command: &'static Command, words: &[String]) -> Result<Request, 
                 let found = command.options.iter().find(|option| option.short == Some(short));
                 let option = found.ok_or_else(|| unknown_option(&format!("-{short}"), command.options))?;
                 let joined = shorts.as_str();
-                if option.value.is_some() && !joined.is_empty() {
-                    given.push((option, Some(joined.strip_prefix('=').unwrap_or(joined).to_owned())));
+                let is_joined = option.value.is_some() && !joined.is_empty();
+                let joined = is_joined.then(|| joined.strip_prefix('=').unwrap_or(joined).to_owned());
+                let value = value_of(option, joined, &mut rest)?;
+                given.push((option, value));
+                if is_joined {
                     break;
                 }
-                let value = value_of(option, None, &mut rest)?;
-                given.push((option, value));
             }
         } else {
             arguments.push(word.clone());
@@ -97,11 +129,18 @@ fn value_of(
         (None, Some(value)) => {
             Err(format!("error: option '{}' argument '{value}' is invalid. It takes no value.", option.display()))
         }
-        (Some(_), Some(value)) => Ok(Some(value)),
+        (Some(_), Some(value)) => checked(option, value).map(Some),
         (Some(_), None) => match rest.next() {
-            Some(value) => Ok(Some(value.clone())),
+            Some(value) => checked(option, value.clone()).map(Some),
             None => Err(format!("error: option '{}' argument missing", option.display())),
         },
+    }
+}
+
+fn checked(option: &Opt, value: String) -> Result<String, String> {
+    match option.check.and_then(|check| check(&value)) {
+        Some(reason) => Err(format!("error: option '{}' argument '{value}' is invalid. {reason}", option.display())),
+        None => Ok(value),
     }
 }
 
@@ -110,7 +149,7 @@ fn check_count(command: &Command, arguments: &[String]) -> Result<(), String> {
     if let Some(missing) = command.arguments.iter().skip(arguments.len()).find(|argument| argument.mandatory) {
         return Err(format!("error: missing required argument '{}'", missing.name));
     }
-    if arguments.len() > expected {
+    if arguments.len() > expected && !command.arguments.last().is_some_and(|argument| argument.many) {
         let plural = if expected == 1 { "" } else { "s" };
         return Err(format!(
             "error: too many arguments for '{}'. Expected {expected} argument{plural} but got {}.",
@@ -136,12 +175,8 @@ fn normalised(given: &[(&'static Opt, Option<String>)], arguments: Vec<String>) 
     words
 }
 
-fn unknown_command(word: &str) -> String {
-    with_suggestion(
-        format!("error: unknown command '{word}'"),
-        word,
-        COMMANDS.iter().map(|command| command.path[0].to_owned()).chain(["help".to_owned()]),
-    )
+fn unknown_command(word: &str, known: impl Iterator<Item = &'static str>) -> String {
+    with_suggestion(format!("error: unknown command '{word}'"), word, known.map(str::to_owned))
 }
 
 fn unknown_option(word: &str, options: &[Opt]) -> String {
@@ -162,10 +197,33 @@ fn with_suggestion(message: String, word: &str, names: impl Iterator<Item = Stri
 
 fn help_about(words: &[String]) -> Result<Request, String> {
     let Some(name) = words.first() else { return Ok(Request::Help(help_overview())) };
-    match COMMANDS.iter().find(|command| command.path == [name.as_str()]) {
-        Some(command) => Ok(Request::Help(help_command(command))),
-        None => Err(unknown_command(name)),
+    if let Some(command) = find(&[name]) {
+        return Ok(Request::Help(help_command(command)));
     }
+    let Some(group) = GROUPS.iter().find(|group| group.name == name) else {
+        return Err(unknown_command(name, top_level()));
+    };
+    match words.get(1) {
+        None => Ok(Request::Help(help_group(group))),
+        Some(second) => match find(&[name, second]) {
+            Some(command) => Ok(Request::Help(help_command(command))),
+            None => Err(unknown_command(second, commands_of(group).map(|command| command.path[1]))),
+        },
+    }
+}
+
+fn help_group(group: &Group) -> String {
+    let commands: Vec<(String, &str)> =
+        commands_of(group).map(|command| (usage_words(command), command.about)).collect();
+    let default = group.default.map(|name| format!(" Without a command: {name}.")).unwrap_or_default();
+    format!(
+        "Usage: al {} <command> [arguments] [options]\n\n{}.{default}\n\nCommands:\n{}\nMore about one: al help {} \
+         <command>\n",
+        group.name,
+        sentence(group.about),
+        rows(&commands),
+        group.name
+    )
 }
 
 fn help_overview() -> String {
@@ -192,9 +250,7 @@ fn help_command(command: &Command) -> String {
 }
 
 fn usage_words(command: &Command) -> String {
-    let arguments = command.arguments.iter().map(|argument| {
-        if argument.mandatory { format!("<{}>", argument.name) } else { format!("[{}]", argument.name) }
-    });
+    let arguments = command.arguments.iter().map(Argument::display);
     command.path.iter().map(|word| (*word).to_owned()).chain(arguments).collect::<Vec<_>>().join(" ")
 }
 
@@ -244,12 +300,41 @@ mod tests {
 
     #[test]
     fn usage_errors_are_worded_as_specified() {
-        refuses(&["bogus"], "error: unknown command 'bogus'");
+        refuses(&["bogus"], "error: unknown command 'bogus'\n(Did you mean logs?)");
+        refuses(&["frobnicate"], "error: unknown command 'frobnicate'");
         refuses(&["docter"], "error: unknown command 'docter'\n(Did you mean doctor?)");
         refuses(&["run", "dev", "--jsn"], "error: unknown option '--jsn'\n(Did you mean --json?)");
         refuses(&["run"], "error: missing required argument 'agent'");
         refuses(&["doctor", "x"], "error: too many arguments for 'doctor'. Expected 0 arguments but got 1.");
         refuses(&["run", "dev", "-p"], "error: option '-p, --project <dir>' argument missing");
+        let lines = "error: option '-n, --lines <N>' argument";
+        for form in [&["-n", "-5"][..], &["-n=-5"], &["-n-5"], &["-fn-5"], &["--lines", "-5"], &["--lines=-5"]] {
+            let expected = format!("{lines} '-5' is invalid. It must be a positive integer.");
+            refuses(&[&["logs"], form].concat(), &expected);
+        }
+        refuses(&["queue", "drop"], "error: missing required argument 'id'");
+    }
+
+    #[test]
+    fn a_group_takes_what_is_none_of_its_commands_for_its_default() {
+        let path = |line: &[&str]| match read(&words(line)) {
+            Ok(Request::Command { path, words }) => format!("{path:?} {words:?}"),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(path(&["queue"]), r#"["queue", "ls"] ["--"]"#);
+        assert_eq!(path(&["queue", "ls", "show"]), r#"["queue", "ls"] ["--", "show"]"#);
+        assert_eq!(path(&["queue", "dev", "--json"]), r#"["queue", "ls"] ["--json", "--", "dev"]"#);
+        assert_eq!(path(&["queue", "--state", "dead"]), r#"["queue", "ls"] ["--state", "dead", "--"]"#);
+        assert_eq!(path(&["queue", "retry", "1", "2", "3"]), r#"["queue", "retry"] ["--", "1", "2", "3"]"#);
+        for line in [&["queue", "help"][..], &["queue", "-h"], &["help", "queue"]] {
+            assert!(matches!(read(&words(line)), Ok(Request::Help(text)) if text.contains("al queue <command>")));
+        }
+        for line in [&["queue", "show", "-h"][..], &["help", "queue", "show"], &["queue", "show", "help"]] {
+            assert!(
+                matches!(read(&words(line)), Ok(Request::Help(text)) if text.starts_with("Usage: al queue show <id>"))
+            );
+        }
+        refuses(&["help", "queue", "shw"], "error: unknown command 'shw'\n(Did you mean show?)");
     }
 
     #[test]

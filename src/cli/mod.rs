@@ -6,13 +6,17 @@ use std::io::Write as _;
 use anyhow::{Result, anyhow};
 use argh::FromArgs;
 
-use crate::base::error::UsageError;
+use crate::base::error::{self, Trouble, UsageError};
+use crate::base::text::printable_json;
+use crate::ui::stat_view::Columns;
 
 mod args;
 mod argv;
 mod commands;
-mod json_error;
+mod ctrl_c;
+mod gateway_client;
 mod option;
+mod site;
 mod spec;
 
 /// Exit status of a failure that has no other.
@@ -25,11 +29,12 @@ pub fn run(words: impl Iterator<Item = OsString>) -> u8 {
         // Whoever reads our output has what they wanted.
         Err(error) if is_broken_pipe(&error) => 0,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "{}", crate::base::error::render(&error));
+            let _ = writeln!(std::io::stderr(), "{}", error::render(&error));
             if std::env::var_os("DEBUG").is_some_and(|value| !value.is_empty()) {
                 let _ = writeln!(std::io::stderr(), "{error:?}");
             }
-            FAILED
+            let wants_detail = std::env::var_os("AL_EXIT_CODES").is_some_and(|value| value == "detailed");
+            if wants_detail { detailed_status(&error) } else { FAILED }
         }
     }
 }
@@ -38,11 +43,19 @@ fn dispatch(words: impl Iterator<Item = OsString>) -> Result<u8> {
     let words: Vec<String> = words
         .map(|word| word.into_string().map_err(|word| anyhow!("argument {} is not valid UTF-8", word.display())))
         .collect::<Result<_>>()?;
-    let request = argv::read(&words).inspect_err(|error| {
-        commands::run::usage_error(&words, error);
-        json_error::print_usage_error(&words, error);
-    });
-    match request.map_err(UsageError)? {
+    let request = match argv::read(&words) {
+        Ok(request) => request,
+        Err(error) => {
+            let wants_json = words.iter().take_while(|word| *word != "--").any(|word| word == "--json");
+            let error = UsageError(error);
+            if words.first().is_some_and(|word| word == "run") && wants_json {
+                commands::run::usage_error(&words, &error.0);
+                return Err(error.into());
+            }
+            return Err(told(error.into(), wants_json));
+        }
+    };
+    match request {
         argv::Request::Version => print(&format!("{}\n", shims::VERSION)),
         argv::Request::Help(text) => print(&text),
         argv::Request::HelpInstead(text) => {
@@ -51,15 +64,52 @@ fn dispatch(words: impl Iterator<Item = OsString>) -> Result<u8> {
         }
         argv::Request::Command { path, words } => {
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            command(path, &words)
+            // `al run` has a result of its own, also of failures.
+            let wants_json =
+                path != ["run"] && words.iter().take_while(|word| **word != "--").any(|word| *word == "--json");
+            command(path, &words).map_err(|error| told(error, wants_json))
         }
+    }
+}
+
+/// Prints an error as JSON on stdout when that was asked for; on stderr it is read in any case.
+fn told(error: anyhow::Error, wants_json: bool) -> anyhow::Error {
+    if wants_json && !is_broken_pipe(&error) {
+        let _ = writeln!(std::io::stdout(), "{}", printable_json(&error::to_json(&error).to_string()));
+    }
+    error
+}
+
+/// Exit status by the class of an error, for those who asked for it (cli-config.md §14.4).
+fn detailed_status(error: &anyhow::Error) -> u8 {
+    match (error::kind(error), gateway_client::trouble(error)) {
+        ("usage", _) => 2,
+        ("config", _) => 3,
+        ("credential", _) => 4,
+        (_, Some(Trouble::NotRunning | Trouble::Refused | Trouble::Unreachable)) => 5,
+        (_, Some(Trouble::KeyRefused)) => 6,
+        ("agent", _) => 7,
+        _ => FAILED,
     }
 }
 
 fn command(path: &[&str], words: &[&str]) -> Result<u8> {
     match path {
         ["run"] => commands::run::run(typed(path, words)?),
+        ["start"] => commands::start::run(typed(path, words)?),
         ["cron"] => commands::cron::run(typed(path, words)?),
+        ["stop"] => commands::control::stop(typed(path, words)?),
+        ["pause"] => commands::control::pause(typed(path, words)?),
+        ["resume"] => commands::control::resume(typed(path, words)?),
+        ["kill"] => commands::control::kill(typed(path, words)?),
+        ["stat"] => commands::stat::run(typed(path, words)?, Columns::Plain),
+        ["status"] => commands::stat::run(typed(path, words)?, Columns::WithQueue),
+        ["logs"] => commands::logs::run(typed(path, words)?),
+        ["queue", "ls"] => commands::queue::list(typed(path, words)?),
+        ["queue", "show"] => commands::queue::show(typed(path, words)?),
+        ["queue", "retry"] => commands::queue::retry(typed(path, words)?),
+        ["queue", "drop"] => commands::queue::drop(typed(path, words)?),
+        ["queue", "clear"] => commands::queue::clear(typed(path, words)?),
         ["doctor"] => commands::doctor::run(typed(path, words)?),
         _ => Err(anyhow!("al {} has no code behind it", path.join(" "))),
     }

@@ -3,18 +3,27 @@
 
 /// A command or a subcommand of a group.
 pub(crate) struct Command {
-    /// `["run"]`, or group and name: `["env", "show"]`.
+    /// `["run"]`, or group and name: `["queue", "show"]`.
     pub(crate) path: &'static [&'static str],
     pub(crate) about: &'static str,
     pub(crate) arguments: &'static [Argument],
     pub(crate) options: &'static [Opt],
 }
 
-/// A positional argument. Mandatory ones come first.
+/// A positional argument. Mandatory ones come first; of one that may be given many times nothing comes after.
 pub(crate) struct Argument {
     pub(crate) name: &'static str,
     pub(crate) mandatory: bool,
+    pub(crate) many: bool,
     pub(crate) about: &'static str,
+}
+
+impl Argument {
+    /// How usage lines name it: `<agent>`, `[id...]`.
+    pub(crate) fn display(&self) -> String {
+        let dots = if self.many { "..." } else { "" };
+        if self.mandatory { format!("<{}{dots}>", self.name) } else { format!("[{}{dots}]", self.name) }
+    }
 }
 
 /// An option.
@@ -23,6 +32,8 @@ pub(crate) struct Opt {
     pub(crate) long: &'static str,
     /// Name of its value; `None` for a switch.
     pub(crate) value: Option<&'static str>,
+    /// What is wrong with a value, as a sentence, when something is.
+    pub(crate) check: Option<fn(&str) -> Option<String>>,
     pub(crate) about: &'static str,
 }
 
@@ -35,67 +46,188 @@ impl Opt {
     }
 }
 
-const PROJECT: Opt =
-    Opt { short: Some('p'), long: "project", value: Some("dir"), about: "project directory (default: .)" };
-const ENV: Opt = Opt { short: Some('E'), long: "env", value: Some("name"), about: "use a named environment" };
-const HEADLESS: Opt = Opt { short: Some('H'), long: "headless", value: None, about: "never ask anything" };
-const JSON: Opt =
-    Opt { short: None, long: "json", value: None, about: "print JSON, one document or one object per line" };
+/// Commands with a first word in common.
+pub(crate) struct Group {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    /// What is meant when the second word is none of the group's.
+    pub(crate) default: Option<&'static str>,
+}
+
+/// All groups.
+pub(crate) static GROUPS: &[Group] =
+    &[Group { name: "queue", about: "work items and dead letters", default: Some("ls") }];
+
+const fn must(name: &'static str, about: &'static str) -> Argument {
+    Argument { name, mandatory: true, many: false, about }
+}
+
+const fn may(name: &'static str, about: &'static str) -> Argument {
+    Argument { name, mandatory: false, many: false, about }
+}
+
+const fn switch(short: Option<char>, long: &'static str, about: &'static str) -> Opt {
+    Opt { short, long, value: None, check: None, about }
+}
+
+const fn value(short: Option<char>, long: &'static str, name: &'static str, about: &'static str) -> Opt {
+    Opt { short, long, value: Some(name), check: None, about }
+}
+
+const PROJECT: Opt = value(Some('p'), "project", "dir", "project directory (default: .)");
+const ENV: Opt = value(Some('E'), "env", "name", "use a named environment");
+const HEADLESS: Opt = switch(Some('H'), "headless", "never ask anything");
+const JSON: Opt = switch(None, "json", "print JSON, one document or one object per line");
 
 /// All commands, in the order of the help.
 pub(crate) static COMMANDS: &[Command] = &[
     Command {
         path: &["run"],
-        about: "run one agent once and end with its exit status",
-        arguments: &[
-            Argument { name: "agent", mandatory: true, about: "name of the agent, a directory below agents/" },
-            Argument { name: "prompt", mandatory: false, about: "task for this run" },
-        ],
+        about: "run one agent once and end with its exit status, or trigger it when a scheduler runs",
+        arguments: &[must("agent", "name of the agent, a directory below agents/"), may("prompt", "task for this run")],
         options: &[
             PROJECT,
             ENV,
             HEADLESS,
+            value(None, "prompt-file", "file", "take the task from a file, - for standard input"),
+            value(
+                None,
+                "webhook",
+                "file",
+                "run as if this webhook (context or delivery, JSON) had come, - for standard input",
+            ),
+            switch(None, "wait", "follow a run of the scheduler and end with its exit status"),
+            JSON,
+        ],
+    },
+    Command {
+        path: &["stop"],
+        about: "stop the scheduler; its queued work goes to the dead letters",
+        arguments: &[],
+        options: &[
+            PROJECT,
+            ENV,
+            switch(None, "keep-queue", "leave queued work queued"),
+            switch(None, "kill", "kill running containers, which otherwise go on"),
+            JSON,
+        ],
+    },
+    Command {
+        path: &["pause"],
+        about: "pause the scheduler, or one agent",
+        arguments: &[may("name", "the agent (default: the whole scheduler)")],
+        options: &[PROJECT, ENV, JSON],
+    },
+    Command {
+        path: &["resume"],
+        about: "resume the scheduler, or one agent",
+        arguments: &[may("name", "the agent (default: the whole scheduler)")],
+        options: &[PROJECT, ENV, JSON],
+    },
+    Command {
+        path: &["kill"],
+        about: "kill all instances of an agent, or one instance",
+        arguments: &[must("target", "an agent or the id of an instance")],
+        options: &[PROJECT, ENV, JSON],
+    },
+    Command {
+        path: &["stat"],
+        about: "show the scheduler, its agents, running instances and locks",
+        arguments: &[may("agent", "show this agent")],
+        options: &[PROJECT, ENV, JSON],
+    },
+    Command {
+        path: &["status"],
+        about: "as stat, with the number of waiting items per agent",
+        arguments: &[may("agent", "show this agent")],
+        options: &[PROJECT, ENV, JSON],
+    },
+    Command {
+        path: &["logs"],
+        about: "show the log of an agent or of the scheduler",
+        arguments: &[may("agent", "an agent, the id of an instance, or gateway (default: scheduler)")],
+        options: &[
+            PROJECT,
+            ENV,
+            Opt { check: Some(check_lines), ..value(Some('n'), "lines", "N", "show the last N entries (default: 50)") },
+            switch(Some('f'), "follow", "go on with new entries until Ctrl-C"),
+            Opt { check: Some(check_date), ..value(Some('d'), "date", "YYYY-MM-DD", "entries of this day (UTC)") },
+            switch(Some('r'), "raw", "one line per entry with everything in it"),
+            value(Some('i'), "instance", "N", "entries of this instance: its id, or the part behind the agent's name"),
+            switch(None, "json", "print every entry as it is stored, one per line"),
+        ],
+    },
+    Command {
+        path: &["queue", "ls"],
+        about: "list work items, newest first",
+        arguments: &[may("agent", "items of this agent")],
+        options: &[
+            PROJECT,
+            ENV,
             Opt {
-                short: None,
-                long: "prompt-file",
-                value: Some("file"),
-                about: "take the task from a file, - for standard input",
-            },
-            Opt {
-                short: None,
-                long: "webhook",
-                value: Some("file"),
-                about: "run as if this webhook (context or delivery, JSON) had come, - for standard input",
+                check: Some(check_states),
+                ..value(None, "state", "s", "queued, running, done, failed or dead (default: all but done)")
             },
             JSON,
         ],
     },
     Command {
-        path: &["cron"],
-        about: "explain a schedule and list its next firings",
-        arguments: &[Argument {
-            name: "expression|agent",
-            mandatory: true,
-            about: "a schedule in quotes, for example \"0 9 * * 1-5\", or the name of an agent that has one",
-        }],
+        path: &["start"],
+        about: "run scheduler and gateway until stopped",
+        arguments: &[],
         options: &[
             PROJECT,
             ENV,
-            Opt {
-                short: None,
-                long: "tz",
-                value: Some("zone"),
-                about: "IANA time zone (default: that of TZ, else of this machine)",
-            },
-            Opt {
-                short: None,
-                long: "from",
-                value: Some("instant"),
-                about: "list firings after this, for example 2031-05-01T09:00 or 2031-05-01T07:00:00Z (default: now)",
-            },
-            Opt { short: Some('n'), long: "count", value: Some("N"), about: "list this many, 1 to 1000 (default: 5)" },
+            HEADLESS,
+            switch(Some('w'), "web-ui", "serve the dashboard"),
+            switch(Some('e'), "expose", "serve on all addresses, not only on this machine"),
+            value(None, "port", "number", "port of the gateway (default: gateway.port, else 8080)"),
+        ],
+    },
+    Command {
+        path: &["cron"],
+        about: "explain a schedule and list its next firings",
+        arguments: &[must(
+            "expression|agent",
+            "a schedule in quotes, for example \"0 9 * * 1-5\", or the name of an agent that has one",
+        )],
+        options: &[
+            PROJECT,
+            ENV,
+            value(None, "tz", "zone", "IANA time zone (default: that of TZ, else of this machine)"),
+            value(
+                None,
+                "from",
+                "instant",
+                "list firings after this, for example 2031-05-01T09:00 or 2031-05-01T07:00:00Z (default: now)",
+            ),
+            value(Some('n'), "count", "N", "list this many, 1 to 1000 (default: 5)"),
             JSON,
         ],
+    },
+    Command {
+        path: &["queue", "show"],
+        about: "show an item with its context, as JSON",
+        arguments: &[must("id", "number of the item")],
+        options: &[PROJECT, ENV, JSON],
+    },
+    Command {
+        path: &["queue", "retry"],
+        about: "queue failed and dead items again",
+        arguments: &[Argument { many: true, ..may("id", "numbers of items") }],
+        options: &[PROJECT, ENV, switch(None, "all-dead", "all dead letters"), JSON],
+    },
+    Command {
+        path: &["queue", "drop"],
+        about: "move queued items to the dead letters",
+        arguments: &[Argument { many: true, ..must("id", "numbers of items") }],
+        options: &[PROJECT, ENV, JSON],
+    },
+    Command {
+        path: &["queue", "clear"],
+        about: "move all queued items to the dead letters",
+        arguments: &[may("agent", "items of this agent")],
+        options: &[PROJECT, ENV, JSON],
     },
     Command {
         path: &["doctor"],
@@ -105,13 +237,66 @@ pub(crate) static COMMANDS: &[Command] = &[
             PROJECT,
             ENV,
             HEADLESS,
-            Opt {
-                short: Some('e'),
-                long: "expose",
-                value: None,
-                about: "check as for a gateway that is reachable from outside",
-            },
-            Opt { short: None, long: "strict", value: None, about: "treat warnings about keys as errors" },
+            switch(Some('e'), "expose", "check as for a gateway that is reachable from outside"),
+            switch(None, "strict", "treat warnings about keys as errors"),
         ],
     },
 ];
+
+/// States of work items.
+const STATES: [&str; 5] = ["queued", "running", "done", "failed", "dead"];
+
+fn check_lines(text: &str) -> Option<String> {
+    let is_positive = text.parse::<usize>().is_ok_and(|lines| lines > 0) && !text.starts_with('+');
+    (!is_positive).then(|| "It must be a positive integer.".to_owned())
+}
+
+fn check_date(text: &str) -> Option<String> {
+    let is_date = text.len() == 10 && chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d").is_ok();
+    (!is_date).then(|| "It must be a date such as 2026-01-31.".to_owned())
+}
+
+fn check_states(text: &str) -> Option<String> {
+    let wrong = text.split(',').any(|state| !STATES.contains(&state));
+    wrong.then(|| format!("It must be one or more of {}, with commas between.", STATES.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_group_has_commands_and_its_default_is_one_of_them() {
+        for group in GROUPS {
+            let names: Vec<&str> = COMMANDS
+                .iter()
+                .filter(|command| command.path.len() == 2 && command.path[0] == group.name)
+                .map(|command| command.path[1])
+                .collect();
+            assert!(
+                !names.is_empty() && group.default.is_none_or(|default| names.contains(&default)),
+                "{}",
+                group.name
+            );
+        }
+        let grouped = COMMANDS.iter().filter(|command| command.path.len() == 2);
+        assert!(grouped.into_iter().all(|command| GROUPS.iter().any(|group| group.name == command.path[0])));
+    }
+
+    #[test]
+    fn only_the_last_argument_may_be_given_many_times() {
+        for command in COMMANDS {
+            let many = command.arguments.iter().position(|argument| argument.many);
+            assert!(many.is_none_or(|many| many + 1 == command.arguments.len()), "{:?}", command.path);
+        }
+    }
+
+    #[test]
+    fn values_are_checked() {
+        assert!(["1", "007", "99999"].iter().all(|text| check_lines(text).is_none()));
+        assert!(["0", "-5", "+5", "x", "", "1.5"].iter().all(|text| check_lines(text).is_some()));
+        assert!(check_date("2024-02-29").is_none());
+        assert!(["2025-13-40", "2025-02-29", "2025-1-1", "today", ""].iter().all(|text| check_date(text).is_some()));
+        assert!(check_states("dead,failed").is_none() && check_states("dead, failed").is_some());
+    }
+}

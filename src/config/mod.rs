@@ -57,6 +57,15 @@ pub fn load(dir: &Path, home: &Home, selection: &Selection) -> Result<Loaded> {
     Ok(Loaded { project, discovered: found.into_iter().map(|(name, _)| name).collect(), agents, findings })
 }
 
+/// Reads one agent of a loaded project again: the project with this agent alone, or without any when it is broken.
+pub fn load_agent(project: &Project, name: &str) -> Loaded {
+    let mut findings = Vec::new();
+    let dir = project.dir.join("agents").join(name);
+    let agents: Vec<Agent> = agent::load(name, &dir, project, &mut findings).into_iter().collect();
+    check_scale(project, &agents, &mut findings);
+    Loaded { project: project.clone(), discovered: vec![name.to_owned()], agents, findings }
+}
+
 impl Loaded {
     /// The agent with this name.
     pub fn agent(&self, name: &str) -> Option<&Agent> {

@@ -68,7 +68,7 @@ impl Store {
     /// # Errors
     /// A field that cannot be read, is too large or is not UTF-8.
     pub fn read(&self, reference: &CredentialRef, field: &str) -> Result<Option<Secret>> {
-        let Some(path) = self.inside(&self.directory(reference).join(field)) else { return Ok(None) };
+        let Some(path) = self.inside(&self.directory(reference).join(field))? else { return Ok(None) };
         let value = read_field(&path, &format!("{reference}: {field}"))?;
         Ok(value.filter(|value| !value.is_empty()))
     }
@@ -78,10 +78,10 @@ impl Store {
     /// # Errors
     /// As [`Store::read`].
     pub fn read_all(&self, reference: &CredentialRef) -> Result<Option<Fields>> {
-        let Some(directory) = self.inside(&self.directory(reference)) else { return Ok(None) };
+        let Some(directory) = self.inside(&self.directory(reference))? else { return Ok(None) };
         let mut fields = Fields::new();
         for name in names(&directory)? {
-            let Some(path) = self.inside(&directory.join(&name)).filter(|path| path.is_file()) else { continue };
+            let Some(path) = self.inside(&directory.join(&name))?.filter(|path| path.is_file()) else { continue };
             if let Some(value) = read_field(&path, &format!("{reference}: {name}"))? {
                 fields.insert(name, value);
             }
@@ -97,7 +97,7 @@ impl Store {
         let mut found = Vec::new();
         for kind in names(&self.root)? {
             for instance in self.instances(&kind)? {
-                let Some(directory) = self.inside(&self.root.join(&kind).join(&instance)) else { continue };
+                let Some(directory) = self.inside(&self.root.join(&kind).join(&instance))? else { continue };
                 let fields = names(&directory)?.into_iter().filter(|name| directory.join(name).is_file());
                 found.extend(fields.map(|field| (kind.clone(), instance.clone(), field)));
             }
@@ -111,9 +111,14 @@ impl Store {
     /// # Errors
     /// A directory that cannot be read.
     pub fn instances(&self, kind: &str) -> Result<Vec<String>> {
-        let Some(directory) = self.inside(&self.root.join(kind)) else { return Ok(Vec::new()) };
-        let instances = names(&directory)?.into_iter();
-        Ok(instances.filter(|name| self.inside(&directory.join(name)).is_some_and(|path| path.is_dir())).collect())
+        let Some(directory) = self.inside(&self.root.join(kind))? else { return Ok(Vec::new()) };
+        let mut instances = Vec::new();
+        for name in names(&directory)? {
+            if self.inside(&directory.join(&name))?.is_some_and(|path| path.is_dir()) {
+                instances.push(name);
+            }
+        }
+        Ok(instances)
     }
 
     /// Files and directories that others than the owner may look into.
@@ -155,7 +160,7 @@ impl Store {
     /// When the system refuses.
     pub fn remove(&self, reference: &CredentialRef) -> Result<bool> {
         let directory = self.directory(reference);
-        if self.inside(&directory).is_none() {
+        if self.inside(&directory)?.is_none() {
             return Ok(false);
         }
         let is_link = fs::symlink_metadata(&directory)?.is_symlink();
@@ -191,10 +196,25 @@ impl Store {
     }
 
     /// The real path, when it exists and no link leads out of the store.
-    fn inside(&self, path: &Path) -> Option<PathBuf> {
-        let root = self.root.canonicalize().ok()?;
-        path.canonicalize().ok().filter(|real| real.starts_with(root))
+    ///
+    /// # Errors
+    /// When it is not known whether it exists: what may not be looked at must not count as absent.
+    fn inside(&self, path: &Path) -> Result<Option<PathBuf>> {
+        let (Some(root), Some(path)) = (real_path(&self.root)?, real_path(path)?) else { return Ok(None) };
+        Ok(path.starts_with(root).then_some(path))
     }
+}
+
+fn real_path(path: &Path) -> Result<Option<PathBuf>> {
+    match path.canonicalize() {
+        Ok(path) => Ok(Some(path)),
+        Err(error) if is_absent(&error) => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
+    }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// Puts a directory in the place of another, which is afterwards where the first was.
@@ -219,9 +239,7 @@ fn exchange(fresh: &Path, place: &Path) -> Result<()> {
 fn names(directory: &Path) -> Result<Vec<String>> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-            return Ok(Vec::new());
-        }
+        Err(error) if is_absent(&error) => return Ok(Vec::new()),
         Err(error) => return Err(error).with_context(|| format!("read {}", directory.display())),
     };
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
@@ -337,6 +355,17 @@ mod tests {
         assert_eq!(store.instances("github_token").unwrap(), ["default", "spare"]);
         assert!(!store.remove(&reference("github_token:out")).unwrap());
         assert!(outside.join("token").exists());
+    }
+
+    #[test]
+    fn what_cannot_be_looked_at_is_not_missing() {
+        let (_dir, store) = store(&[("github_token/default/other", "x")]);
+        let token = store.root().join("github_token/default/token");
+        // A link to itself, because root may look into everything.
+        std::os::unix::fs::symlink(&token, &token).unwrap();
+        let error = store.read(&reference("github_token"), "token").err().unwrap();
+        assert!(format!("{error:#}").contains("github_token/default/token"), "{error:#}");
+        assert!(store.status(&reference("github_token")).is_err());
     }
 
     #[test]

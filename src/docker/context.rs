@@ -3,10 +3,12 @@
 //! A context is a tar archive that depends on nothing but its content: sorted, with explicit modes, without owners and
 //! times. Equal contents give equal archives, so the daemon finds the layers that it has already.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use miniz_oxide::inflate::decompress_to_vec;
 use tar::{Builder, EntryType, Header};
 
 use crate::base::ids::{hex, sha256_hex};
@@ -43,13 +45,18 @@ enum Entry {
 enum Content {
     Own(Vec<u8>),
     Embedded(&'static [u8]),
+    /// A program, packed when this one was built.
+    Packed(&'static [u8]),
 }
 
 impl Content {
-    fn bytes(&self) -> &[u8] {
+    fn bytes(&self) -> Cow<'_, [u8]> {
         match self {
-            Self::Own(bytes) => bytes,
-            Self::Embedded(bytes) => bytes,
+            Self::Own(bytes) => bytes.into(),
+            Self::Embedded(bytes) => (*bytes).into(),
+            Self::Packed(packed) => {
+                decompress_to_vec(packed).expect("what was packed with this program can be unpacked").into()
+            }
         }
     }
 }
@@ -80,7 +87,7 @@ impl Context {
     /// Adds the in-container programs and the eleven commands.
     pub fn add_programs(&mut self, directory: &str) {
         for (name, content) in [("al-agent", embedded::AL_AGENT), ("al-shim", embedded::AL_SHIM)] {
-            self.add(&format!("{directory}/{name}"), Entry::File { content: Content::Embedded(content), mode: 0o755 });
+            self.add(&format!("{directory}/{name}"), Entry::File { content: Content::Packed(content), mode: 0o755 });
         }
         for command in COMMANDS {
             self.add_link(&format!("{directory}/{command}"), "al-shim");
@@ -126,7 +133,7 @@ impl Context {
             let (kind, of) = match entry {
                 Entry::File { content: Content::Own(bytes), mode } => (format!("file {mode:o}"), sha256_hex(bytes)),
                 Entry::Link(target) => ("link".to_owned(), hex(target.as_bytes())),
-                Entry::Directory | Entry::File { content: Content::Embedded(_), .. } => continue,
+                Entry::Directory | Entry::File { content: Content::Embedded(_) | Content::Packed(_), .. } => continue,
             };
             summary.push_str(&format!("{kind} {of} {}\n", hex(path.as_bytes())));
         }
@@ -161,8 +168,9 @@ fn append(archive: &mut Builder<Vec<u8>>, path: &str, entry: &Entry) -> std::io:
         Entry::File { content, mode } => {
             header.set_entry_type(EntryType::Regular);
             header.set_mode(*mode);
-            header.set_size(content.bytes().len() as u64);
-            archive.append_data(&mut header, path, content.bytes())
+            let bytes = content.bytes();
+            header.set_size(bytes.len() as u64);
+            archive.append_data(&mut header, path, &*bytes)
         }
         Entry::Link(target) => {
             header.set_entry_type(EntryType::Symlink);

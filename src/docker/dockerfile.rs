@@ -109,6 +109,12 @@ pub fn default_agent(base: &str, base_programs: Programs) -> Transformed {
     Transformed { text, uses_base: true, needs_programs, needs_user_files: false }
 }
 
+/// Whether a Dockerfile copies files that stand beside it, so that these are part of its image. A broken one does not.
+pub fn copies_user_files(source: &str) -> bool {
+    let target = Target { file: "Dockerfile", base: OUR_BASES[0], base_programs: Programs::Unknown, kind: Kind::Agent };
+    transform(source, target).is_ok_and(|transformed| transformed.needs_user_files)
+}
+
 /// Puts the base, the programs and the agent's files into a user's Dockerfile.
 ///
 /// # Errors

@@ -21,8 +21,8 @@ use crate::base::ids::sha256_hex;
 const PID_FILE: &str = "/var/run/docker.pid";
 const SOCKET: &str = "/var/run/docker.sock";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-/// Variables that lead to another daemon or another client configuration.
-const REDIRECTIONS: [&str; 3] = ["DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG"];
+/// Variables that lead to another daemon.
+const REDIRECTIONS: [&str; 2] = ["DOCKER_HOST", "DOCKER_CONTEXT"];
 
 /// The remembered answers of one daemon.
 pub struct Memory {
@@ -73,8 +73,9 @@ impl Memory {
 
 /// Whether the client's configuration names another daemon than the default one.
 fn has_context(docker: &Docker) -> bool {
-    let Some(home) = docker.variable("HOME") else { return false };
-    match fs::read_to_string(Path::new(&home).join(".docker/config.json")) {
+    let in_home = || Some(Path::new(&docker.variable("HOME")?).join(".docker"));
+    let Some(dir) = docker.variable("DOCKER_CONFIG").map(PathBuf::from).or_else(in_home) else { return false };
+    match fs::read_to_string(dir.join("config.json")) {
         Ok(config) => config.contains("currentContext"),
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
@@ -139,5 +140,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let docker = Docker::default().env("DOCKER_HOST", "unix:///run/user/1000/docker.sock");
         assert!(Memory::of(&docker, dir.path()).is_none());
+        let docker = Docker::default().env("DOCKER_CONFIG", dir.path().to_str().unwrap());
+        assert!(!has_context(&docker));
+        fs::write(dir.path().join("config.json"), r#"{"auths": {}}"#).unwrap();
+        assert!(!has_context(&docker));
+        fs::write(dir.path().join("config.json"), r#"{"currentContext": "elsewhere"}"#).unwrap();
+        assert!(has_context(&docker));
     }
 }

@@ -13,12 +13,42 @@ use crate::base::files::read_optional;
 const LIMIT_BYTES: u64 = 64 * 1024 * 1024;
 const IGNORE_FILE: &str = ".dockerignore";
 
-/// Adds the files below a directory. Left out: state, secrets, version control, logs, links that lead outside, and what
-/// `.dockerignore` names.
+/// Adds the files below a directory that [`list`] gives.
+///
+/// # Errors
+/// As [`list`], or when a file cannot be read.
+pub fn add(context: &mut Context, directory: &Path) -> Result<()> {
+    for file in list(directory)? {
+        let source = directory.join(&file.path);
+        if file.is_link {
+            let target = fs::read_link(&source).with_context(|| format!("read link {}", source.display()))?;
+            context.add_link(&file.path, &target.to_string_lossy());
+        } else {
+            let content = fs::read(&source).with_context(|| format!("read {}", source.display()))?;
+            context.add_file(&file.path, content, file.mode);
+        }
+    }
+    Ok(())
+}
+
+/// A file that can be copied into an image.
+#[derive(Debug)]
+pub struct UserFile {
+    /// Relative to the directory.
+    pub path: String,
+    pub bytes: u64,
+    /// As it has it in the image.
+    pub mode: u32,
+    /// A symbolic link that stays in the directory.
+    pub is_link: bool,
+}
+
+/// The files below a directory that can be copied into an image, in no order. Left out: state, secrets, version control,
+/// logs, links that lead outside, and what `.dockerignore` names.
 ///
 /// # Errors
 /// When something cannot be read, or there is too much of it, with the largest entries.
-pub fn add(context: &mut Context, directory: &Path) -> Result<()> {
+pub fn list(directory: &Path) -> Result<Vec<UserFile>> {
     let ignore = Ignore::parse(&read_optional(&directory.join(IGNORE_FILE))?.unwrap_or_default());
     let mut found = Vec::new();
     collect(directory, "", &ignore, &mut found)?;
@@ -35,28 +65,10 @@ pub fn add(context: &mut Context, directory: &Path) -> Result<()> {
             largest.join(", ")
         );
     }
-    for file in found {
-        let source = directory.join(&file.path);
-        if file.is_link {
-            let target = fs::read_link(&source).with_context(|| format!("read link {}", source.display()))?;
-            context.add_link(&file.path, &target.to_string_lossy());
-        } else {
-            let content = fs::read(&source).with_context(|| format!("read {}", source.display()))?;
-            context.add_file(&file.path, content, file.mode);
-        }
-    }
-    Ok(())
+    Ok(found)
 }
 
-struct Found {
-    /// Relative to the directory.
-    path: String,
-    bytes: u64,
-    mode: u32,
-    is_link: bool,
-}
-
-fn collect(root: &Path, below: &str, ignore: &Ignore, found: &mut Vec<Found>) -> Result<()> {
+fn collect(root: &Path, below: &str, ignore: &Ignore, found: &mut Vec<UserFile>) -> Result<()> {
     let directory = root.join(below);
     let entries = fs::read_dir(&directory).with_context(|| format!("read directory {}", directory.display()))?;
     for entry in entries {
@@ -72,7 +84,7 @@ fn collect(root: &Path, below: &str, ignore: &Ignore, found: &mut Vec<Found>) ->
             collect(root, &path, ignore, found)?;
         } else if !ignore.excludes(&path) && (metadata.is_file() || stays_inside(root, &path)) {
             let mode = if metadata.permissions().mode() & 0o100 == 0 { 0o644 } else { 0o755 };
-            found.push(Found { path, bytes: metadata.len(), mode, is_link: metadata.is_symlink() });
+            found.push(UserFile { path, bytes: metadata.len(), mode, is_link: metadata.is_symlink() });
         }
     }
     Ok(())

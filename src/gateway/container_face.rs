@@ -2,52 +2,53 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
-use serde_json::Value;
-
-use crate::base::log::{Entry, Level};
-use crate::base::text::{cut, printable};
+use super::Shared;
+use super::routes::{calls, credentials, health, locks, shutdown, signals};
+use super::routing::{Asked, Auth, Route, body_limit, find, get, not_found, pattern_of, post, post_large};
+use crate::base::subnet::Subnet;
 use crate::http::{Face, Head, Method, Reply, Req};
 
-use super::Gateway;
-use super::routes::{calls, credentials, health, locks, shutdown, signals};
-use super::routing::{Asked, Handler, LARGE_BODY, Route, SMALL_BODY, find, match_path};
-use crate::base::subnet::Subnet;
-
-const ROUTES: &[Route] = &[
-    get("/health", health::check),
-    post("/locks/acquire", locks::acquire),
-    post("/locks/release", locks::release),
-    post("/locks/heartbeat", locks::heartbeat),
-    get("/locks/list", locks::list),
-    Route { body_limit: LARGE_BODY, ..post("/calls", calls::create) },
-    get("/calls/:callId", calls::show),
-    post("/signals/rerun", signals::rerun),
-    post("/signals/status", signals::status),
-    Route { body_limit: LARGE_BODY, ..post("/signals/trigger", signals::trigger) },
-    Route { body_limit: LARGE_BODY, ..post("/signals/return", signals::return_value) },
-    post("/shutdown", shutdown::shutdown),
-    get("/credentials/:secret", credentials::show),
+const ROUTES: &[Route<Shared>] = &[
+    get("/health", Auth::Open, health::check),
+    post("/locks/acquire", Auth::Secret, locks::acquire),
+    post("/locks/release", Auth::Secret, locks::release),
+    post("/locks/heartbeat", Auth::Secret, locks::heartbeat),
+    get("/locks/list", Auth::Secret, locks::list),
+    post_large("/calls", Auth::Secret, calls::create),
+    get("/calls/:callId", Auth::Secret, calls::show),
+    post("/signals/rerun", Auth::Secret, signals::rerun),
+    post("/signals/status", Auth::Secret, signals::status),
+    post_large("/signals/trigger", Auth::Secret, signals::trigger),
+    post_large("/signals/return", Auth::Secret, signals::return_value),
+    post("/shutdown", Auth::Secret, shutdown::shutdown),
+    get("/credentials/:secret", Auth::Secret, credentials::show),
 ];
 
-/// Route whose requests are not logged.
-const UNLOGGED: &str = "/health";
-/// What is logged of a path that is no route.
-const FOREIGN_PATH_CHARS: usize = 200;
-
-const fn get(pattern: &'static str, handler: Handler) -> Route {
-    Route { method: Method::Get, pattern, body_limit: SMALL_BODY, handler }
-}
-
-const fn post(pattern: &'static str, handler: Handler) -> Route {
-    Route { method: Method::Post, pattern, body_limit: SMALL_BODY, handler }
-}
-
-/// What the front serves.
+/// What the front of this face serves.
 pub(super) struct ContainerRoutes {
-    pub(super) gateway: Arc<Gateway>,
+    pub(super) shared: Arc<Shared>,
     pub(super) peers: Subnet,
+    pub(super) stopping: Arc<AtomicBool>,
+}
+
+impl ContainerRoutes {
+    /// Whether a request asks for one of these routes.
+    pub(super) fn has(&self, request: &Req) -> bool {
+        find(ROUTES, request.method, &request.path).is_some()
+    }
+
+    /// Whether a path is one of these, whatever the method.
+    pub(super) fn knows(&self, path: &str) -> bool {
+        pattern_of(ROUTES, path).is_some()
+    }
+
+    /// A path as it may be logged: by its pattern, because the path itself may hold a secret.
+    fn shown_path(&self, path: &str) -> String {
+        pattern_of(ROUTES, path).map_or_else(|| self.shared.foreign_path(path), str::to_owned)
+    }
 }
 
 impl Face for ContainerRoutes {
@@ -56,65 +57,21 @@ impl Face for ContainerRoutes {
     }
 
     fn admit(&self, head: &Head, _: IpAddr) -> Result<usize, Reply> {
-        let route = ROUTES.iter().find(|route| match_path(route.pattern, head.path()).is_some());
-        Ok(route.map_or(SMALL_BODY, |route| route.body_limit))
+        Ok(body_limit(ROUTES, head.path()))
+    }
+
+    fn refused(&self, head: &Head, _: IpAddr, reply: &Reply) {
+        let (method, path) = (Method::from_token(&head.method), || self.shown_path(head.path()));
+        self.shared.request_log.completed(method, path, reply, Duration::ZERO);
     }
 
     fn handle(&self, request: &Req) -> anyhow::Result<Reply> {
-        let Some((route, param)) = find(ROUTES, request.method, &request.path) else {
-            let path = foreign_path(&self.gateway.handle.secrets().mask_all(&request.path));
-            return Ok(self.logged(request.method, &path, || Reply::text(404, "404 Not Found")));
+        let (log, path) = (&self.shared.request_log, || self.shown_path(&request.path));
+        let Some((route, params)) = find(ROUTES, request.method, &request.path) else {
+            return Ok(log.around(request.method, path, not_found));
         };
-        let answer = || (route.handler)(&self.gateway, &Asked { req: request, param }).unwrap_or_else(|reply| reply);
-        Ok(if route.pattern == UNLOGGED { answer() } else { self.logged(request.method, route.pattern, answer) })
+        let asked = Asked { req: request, client: request.peer, params, stopping: &self.stopping };
+        let answer = || (route.handler)(&self.shared, &asked).unwrap_or_else(|reply| reply);
+        Ok(if route.pattern == health::PATH { answer() } else { log.around(request.method, path, answer) })
     }
-}
-
-impl ContainerRoutes {
-    /// Answers between two log lines. Routes are named by their pattern: the path itself may hold a secret.
-    fn logged(&self, method: Method, path: &str, answer: impl FnOnce() -> Reply) -> Reply {
-        let entry = |level, msg| Entry::new(level, msg).field("method", word(method)).field("path", path);
-        let log = &self.gateway.request_log;
-        log.write(&entry(Level::Debug, "request received"));
-        let started = Instant::now();
-        let reply = answer();
-        let (level, msg) = match reply.status {
-            400.. => (Level::Warn, "request completed with error"),
-            _ => (Level::Debug, "request completed"),
-        };
-        let duration = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let mut completed = entry(level, msg).field("status", reply.status).field("duration", duration);
-        if let Some(reason) = reason(&reply) {
-            completed = completed.field("reason", reason);
-        }
-        log.write(&completed);
-        reply
-    }
-}
-
-fn word(method: Method) -> &'static str {
-    match method {
-        Method::Get => "GET",
-        Method::Head => "HEAD",
-        Method::Post => "POST",
-        Method::Other => "other",
-    }
-}
-
-/// A path that is no route, as it may be logged. What looks like a failed try for credentials may hold the secret.
-fn foreign_path(path: &str) -> String {
-    if path.starts_with("/credentials/") {
-        return "/credentials/…".into();
-    }
-    printable(cut(path, FOREIGN_PATH_CHARS)).into_owned()
-}
-
-/// What a refusal says.
-fn reason(reply: &Reply) -> Option<String> {
-    if reply.status < 400 {
-        return None;
-    }
-    let body: Value = serde_json::from_slice(&reply.body).ok()?;
-    let text = body.get("error").or_else(|| body.get("reason")).and_then(Value::as_str)?;
-    Some(text.to_owned())
 }

@@ -1,212 +1,256 @@
 //! The HTTP API: its faces and their routes.
 //!
-//! Containers reach the container face only: a listener of its own, with the routes that runs need and nothing else.
-//! What a route acknowledges is committed to the store before; the scheduler is told afterwards.
+//! Containers reach the container face only: a listener of its own, with the routes that runs need and nothing else. The
+//! public face has the rest: webhooks, control, logs. What a route acknowledges is committed to the store before; the
+//! scheduler is told afterwards.
 
+mod api_key;
+mod auth;
 mod call_budget;
+mod client_address;
 mod container_face;
+mod form;
 mod input;
+mod pages;
+mod public;
+mod public_face;
+mod rate_limit;
 mod request_log;
 mod routes;
 mod routing;
+mod shared;
+
+pub use routes::items::render as item_json;
+use std::io;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use crossbeam_channel::RecvTimeoutError;
 
 use crate::base::clock::UnixMs;
 use crate::base::log::{Entry, Level, Log};
-use crate::base::subnet::Subnet;
-use crate::base::{Cancel, Secret, error, worker};
-use crate::http::{Front, Limits, Options, Reply};
+use crate::base::subnet::{AddressRange, Subnet};
+use crate::base::{Cancel, Secret, worker};
+use crate::credentials;
+use crate::http::{Face, Front, Limits, Options};
 use crate::scheduler::handle::Handle;
-use crate::store::containers::{self, Registration};
-use crate::store::{Store, Tx, calls, locks};
+use crate::store::Store;
 
-use call_budget::CallBudget;
 use container_face::ContainerRoutes;
-use request_log::RequestLog;
+use public::Public;
+use public_face::{CombinedRoutes, PublicRoutes};
+use shared::Shared;
 
 /// How often what is over is cleared away.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
 /// How long requests may take to end when a face stops.
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
-/// Settings of the container face.
-pub struct ContainerListener {
-    /// Port 0: any free one.
-    pub address: SocketAddr,
-    /// Peers outside of it get their connection closed.
-    pub peers: Subnet,
-    /// Directory that only we can enter; a socket is made in it. Its path has at most 90 bytes.
+/// What the gateway is made of.
+pub struct Parts {
+    /// Runs registered in it are known to the gateway.
+    pub store: Arc<Store>,
+    /// Events go there.
+    pub handle: Handle,
+    pub log: Arc<Log>,
+    /// Directory that only we can enter; sockets are made in it. Its path has at most 90 bytes.
     pub socket_dir: PathBuf,
     /// Life of a lock that names none.
     pub lock_timeout: Duration,
 }
 
-/// What the routes share.
-pub struct Gateway {
-    store: Arc<Store>,
-    handle: Handle,
-    log: Arc<Log>,
-    request_log: RequestLog,
-    lock_timeout: Duration,
-    call_budget: CallBudget,
-    /// Long polls that are waiting now.
-    polls: AtomicUsize,
-    stopping: AtomicBool,
+/// Settings of the container face.
+pub struct ContainerListener {
+    /// Made with [`bind`].
+    pub listener: TcpListener,
+    /// Peers outside of it get their connection closed.
+    pub peers: Subnet,
 }
 
-/// The running container face.
-pub struct ContainerFace {
-    gateway: Arc<Gateway>,
-    address: SocketAddr,
-    front: Option<Front>,
+/// Settings of the public face.
+pub struct PublicListener {
+    /// Made with [`bind`].
+    pub listener: TcpListener,
+    pub containers: Containers,
+    pub settings: PublicSettings,
+}
+
+/// What the routes of the public face have to know.
+pub struct PublicSettings {
+    /// API key and secrets of webhooks are read from there again when they change.
+    pub credentials: credentials::Store,
+    /// The API key ([`credentials::api_key::ensure_key`]).
+    pub api_key: Secret,
+    /// Directory of the log files that are shown.
+    pub log_dir: PathBuf,
+    /// Log of the scheduler: what is done to work by request is said there, too.
+    pub scheduler_log: Arc<Log>,
+    /// Proxies whose forwarding headers are believed.
+    pub trusted_proxies: Vec<AddressRange>,
+    /// Webhooks per minute and client; 0: no limit.
+    pub webhook_rate_limit: usize,
+}
+
+/// How containers reach the gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Containers {
+    /// By a face of their own.
+    OwnFace,
+    /// By the public face, through loopback: the address of the bridge is not one of this host.
+    Loopback,
+}
+
+/// The gateway of this process. Faces are started one by one, and end with it.
+pub struct Gateway {
+    shared: Arc<Shared>,
+    socket_dir: PathBuf,
+    faces: Mutex<Faces>,
     cancel: Cancel,
     sweeper: Option<JoinHandle<Result<()>>>,
 }
 
+#[derive(Default)]
+struct Faces {
+    /// Counts those that were started, for the names of their sockets.
+    started: u64,
+    containers: Option<Served>,
+    public: Option<Served>,
+}
+
+/// A face that is being served.
+struct Served {
+    front: Front,
+    stopping: Arc<AtomicBool>,
+}
+
+/// Takes an address, port 0 being any free one. Clients can connect at once, and wait until the listener is served.
+///
+/// # Errors
+/// When the address cannot be bound: an [`io::Error`] is in the chain, its kind tells why.
+pub fn bind(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).with_context(|| format!("listen on {address}"))
+}
+
+/// Whether [`bind`] failed because the address is not one of this host, as that of a bridge inside a virtual machine.
+pub fn is_not_of_this_host(error: &anyhow::Error) -> bool {
+    let kinds = error.chain().filter_map(|cause| Some(cause.downcast_ref::<io::Error>()?.kind()));
+    kinds.into_iter().any(|kind| kind == io::ErrorKind::AddrNotAvailable)
+}
+
 impl Gateway {
-    /// Starts serving containers. Runs registered in `store` are known to it, events go to `handle`.
+    /// A gateway without faces.
     ///
     /// # Errors
-    /// When the address cannot be bound (an [`std::io::Error`] is in the chain, its kind tells why) or the system
-    /// refuses sockets or threads.
-    pub fn start_container_face(
-        listener: ContainerListener,
-        store: Arc<Store>,
-        handle: Handle,
-        log: Arc<Log>,
-    ) -> Result<ContainerFace> {
-        let ContainerListener { address, peers, socket_dir, lock_timeout } = listener;
-        let listener = TcpListener::bind(address).with_context(|| format!("listen for containers on {address}"))?;
-        let gateway = Arc::new(Self {
-            store,
-            handle,
-            request_log: RequestLog::new(log.clone()),
-            log: log.clone(),
-            lock_timeout,
-            call_budget: CallBudget::default(),
-            polls: AtomicUsize::new(0),
-            stopping: AtomicBool::new(false),
-        });
-        let options =
-            Options { listener, socket: socket_dir.join("gateway.sock"), limits: Limits::default(), log: log.clone() };
-        let front = Front::start(options, Arc::new(ContainerRoutes { gateway: gateway.clone(), peers }))?;
-        let address = front.address();
-        // From here on, what was started is stopped again when something fails.
-        let mut face = ContainerFace { gateway, address, front: Some(front), cancel: Cancel::new(), sweeper: None };
-        let (sweeping, cancel) = (face.gateway.clone(), face.cancel.clone());
-        face.sweeper = Some(worker::spawn("sweep", move || {
-            while cancel.done().recv_timeout(SWEEP_EVERY) == Err(RecvTimeoutError::Timeout) {
+    /// When the system refuses threads.
+    pub fn start(parts: Parts) -> Result<Self> {
+        let Parts { store, handle, log, socket_dir, lock_timeout } = parts;
+        let shared = Arc::new(Shared::new(store, handle, log, lock_timeout));
+        let (sweeping, cancel) = (shared.clone(), Cancel::new());
+        let done = cancel.clone();
+        let sweeper = worker::spawn("sweep", move || {
+            while done.done().recv_timeout(SWEEP_EVERY) == Err(RecvTimeoutError::Timeout) {
                 sweeping.sweep(UnixMs::now());
             }
-        })?);
-        log.write(&Entry::new(Level::Info, "listener started").field("port", address.port()));
-        Ok(face)
+        })?;
+        Ok(Self { shared, socket_dir, faces: Mutex::default(), cancel, sweeper: Some(sweeper) })
     }
 
-    /// Clears away what is over: expired locks, calls whose time is over, counters of ended runs.
-    fn sweep(&self, now: UnixMs) {
-        let snapshot = self.handle.snapshot();
-        let live = self.store.write(move |tx| {
-            let run_time = |agent: &str| {
-                let agent = snapshot.agents.get(agent)?;
-                Some(Duration::from_secs(agent.timeout_seconds))
-            };
-            locks::sweep(tx, now)?;
-            calls::sweep(tx, run_time, now)?;
-            containers::instances(tx)
-        });
-        match live {
-            Ok(live) => self.call_budget.retain(&live),
-            Err(error) => self.log_error("sweep failed", &error),
-        }
-        self.request_log.report(now);
-    }
-
-    /// Looks a secret up.
+    /// Serves containers; gives the address. A container face that was served before is ended afterwards, as
+    /// [`Gateway::stop`] does.
     ///
     /// # Errors
-    /// The answer to give when it is unknown, or cannot be looked up.
-    fn caller(&self, secret: &Secret) -> Result<Registration, Reply> {
-        match self.store.read(|db| containers::by_secret(db, secret)) {
-            Ok(caller) => caller.ok_or_else(invalid_secret),
-            Err(error) => {
-                self.log_error("look up secret", &error);
-                Err(Reply::internal_error())
-            }
-        }
+    /// When the system refuses sockets or threads; what was served before still is.
+    pub fn start_container_face(&self, listener: ContainerListener) -> Result<SocketAddr> {
+        let ContainerListener { listener, peers } = listener;
+        let shared = self.shared.clone();
+        let served = self.serve(listener, |stopping| ContainerRoutes { shared, peers, stopping })?;
+        let address = served.front.address();
+        let before = self.lock().containers.replace(served);
+        before.into_iter().for_each(|served| self.end([Some(served)], STOP_GRACE));
+        Ok(address)
     }
 
-    /// Makes a change for the run that a secret belongs to, in one transaction with the look-up: a run that has ended
-    /// changes nothing.
+    /// Serves everybody else; gives the address. Bindings and secrets of webhooks have to be known before.
     ///
     /// # Errors
-    /// The answer to give when the secret is unknown, or `unavailable` when nothing can be committed.
-    fn change<T: Send + 'static>(
-        &self,
-        secret: &Secret,
-        unavailable: Reply,
-        change: impl FnOnce(&Tx<'_>, &Registration) -> Result<T> + Send + 'static,
-    ) -> Result<(Registration, T), Reply> {
-        let secret = secret.clone();
-        let changed = self.store.write(move |tx| {
-            let Some(caller) = containers::by_secret(tx, &secret)? else { return Ok(None) };
-            let value = change(tx, &caller)?;
-            Ok(Some((caller, value)))
-        });
-        match changed {
-            Ok(changed) => changed.ok_or_else(invalid_secret),
-            Err(error) => {
-                self.log_error("storage unavailable", &error);
-                Err(unavailable.with_header("Retry-After", "60"))
+    /// When the system refuses sockets or threads.
+    pub fn start_public_face(&self, listener: PublicListener) -> Result<SocketAddr> {
+        let PublicListener { listener, containers, settings } = listener;
+        let public = Public::new(self.shared.clone(), settings);
+        let served = match containers {
+            Containers::OwnFace => self.serve(listener, |stopping| PublicRoutes { public, stopping })?,
+            Containers::Loopback => {
+                self.shared.log.write(&Entry::new(Level::Info, "containers are served by the public listener"));
+                let (shared, peers) = (self.shared.clone(), Subnet::LOOPBACK);
+                self.serve(listener, |stopping| CombinedRoutes {
+                    containers: ContainerRoutes { shared, peers, stopping: stopping.clone() },
+                    public: PublicRoutes { public, stopping },
+                })?
             }
-        }
+        };
+        let address = served.front.address();
+        let before = self.lock().public.replace(served);
+        before.into_iter().for_each(|served| self.end([Some(served)], STOP_GRACE));
+        Ok(address)
     }
 
-    fn log_error(&self, msg: &str, error: &anyhow::Error) {
-        self.log.write(&Entry::new(Level::Error, msg).field("err", error::one_line(error)));
-    }
-}
-
-fn invalid_secret() -> Reply {
-    Reply::error(403, "invalid secret")
-}
-
-impl ContainerFace {
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    fn serve<F: Face>(&self, listener: TcpListener, face: impl FnOnce(Arc<AtomicBool>) -> F) -> Result<Served> {
+        let number = {
+            let mut faces = self.lock();
+            faces.started += 1;
+            faces.started
+        };
+        let log = self.shared.log.clone();
+        let socket = self.socket_dir.join(format!("face-{number}.sock"));
+        let stopping = Arc::<AtomicBool>::default();
+        let options = Options { listener, socket, limits: Limits::default(), log: log.clone() };
+        let front = Front::start(options, Arc::new(face(stopping.clone())))?;
+        log.write(&Entry::new(Level::Info, "listener started").field("port", front.address().port()));
+        Ok(Served { front, stopping })
     }
 
     /// Stops: no new requests, long polls are answered at once, others get five seconds.
     pub fn stop(mut self) {
-        self.end(STOP_GRACE);
+        self.end_all(STOP_GRACE);
     }
 
-    fn end(&mut self, grace: Duration) {
-        self.gateway.stopping.store(true, Ordering::Release);
-        self.gateway.store.wake_call_waiters();
-        if let Some(front) = self.front.take() {
-            front.stop(grace);
-        }
+    fn end_all(&mut self, grace: Duration) {
+        self.shared.closing.store(true, Ordering::Release);
+        let Faces { public, containers, .. } = std::mem::take(&mut *self.lock());
+        self.end([public, containers], grace);
         self.cancel.cancel();
         if let Some(Err(error)) = self.sweeper.take().map(worker::join) {
-            self.gateway.log_error("sweep failed", &error);
+            self.shared.log_error("sweep failed", &error);
         }
-        self.gateway.request_log.flush();
+        self.shared.request_log.flush();
+    }
+
+    /// Ends faces together: all of them refuse new connections before the first one is waited for.
+    fn end<const N: usize>(&self, faces: [Option<Served>; N], grace: Duration) {
+        let until = Instant::now() + grace;
+        for served in faces.iter().flatten() {
+            served.stopping.store(true, Ordering::Release);
+            served.front.close();
+        }
+        self.shared.store.wake_call_waiters();
+        for served in faces.into_iter().flatten() {
+            served.front.stop(until.saturating_duration_since(Instant::now()));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Faces> {
+        self.faces.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for ContainerFace {
+impl Drop for Gateway {
     fn drop(&mut self) {
-        self.end(Duration::ZERO);
+        self.end_all(Duration::ZERO);
     }
 }

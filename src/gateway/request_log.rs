@@ -1,9 +1,13 @@
 //! Log lines about requests, limited in number: whoever can send requests must not be able to fill the disk.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 use crate::base::clock::UnixMs;
 use crate::base::log::{Entry, Level, Log};
+use crate::http::{Method, Reply};
 
 /// Lines per second.
 const MOST_LINES: u32 = 100;
@@ -18,11 +22,30 @@ pub(super) struct RequestLog {
 
 #[derive(Default)]
 struct Window {
-    /// Second of the epoch that is counted.
-    second: i64,
-    written: u32,
+    lines: PerSecond,
     suppressed: u64,
     suppressed_since: UnixMs,
+}
+
+/// Counts what may happen [`MOST_LINES`] times a second.
+#[derive(Default)]
+pub(super) struct PerSecond {
+    /// Second of the epoch that is counted.
+    second: i64,
+    count: u32,
+}
+
+impl PerSecond {
+    /// Whether it may happen once more; counts it then.
+    pub(super) fn allow(&mut self, now: UnixMs) -> bool {
+        let second = now.0.div_euclid(1000);
+        if second != self.second {
+            *self = Self { second, count: 0 };
+        }
+        let allowed = self.count < MOST_LINES;
+        self.count += u32::from(allowed);
+        allowed
+    }
 }
 
 impl RequestLog {
@@ -34,13 +57,42 @@ impl RequestLog {
         self.window.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes a line, or counts it as suppressed.
-    pub(super) fn write(&self, entry: &Entry) {
-        let allowed = self.lock().allow(entry.time);
-        if allowed {
-            self.log.write(entry);
+    /// Writes a line, or counts it as suppressed; it is made only when it is written.
+    pub(super) fn write(&self, line: impl FnOnce() -> Entry) {
+        self.write_at(UnixMs::now(), line);
+    }
+
+    fn write_at(&self, now: UnixMs, line: impl FnOnce() -> Entry) {
+        if self.lock().allow(now) {
+            self.log.write(&line());
         }
-        self.report(entry.time);
+        self.report(now);
+    }
+
+    /// Answers a request between two lines.
+    pub(super) fn around(&self, method: Method, path: impl Fn() -> String, answer: impl FnOnce() -> Reply) -> Reply {
+        self.write(|| of_request(Level::Debug, "request received", method, path()));
+        let started = Instant::now();
+        let reply = answer();
+        self.completed(method, path, &reply, started.elapsed());
+        reply
+    }
+
+    /// Says what a request was answered.
+    pub(super) fn completed(&self, method: Method, path: impl Fn() -> String, reply: &Reply, took: Duration) {
+        self.write(|| {
+            let (level, msg) = match reply.status {
+                400.. => (Level::Warn, "request completed with error"),
+                _ => (Level::Debug, "request completed"),
+            };
+            let duration = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+            let entry =
+                of_request(level, msg, method, path()).field("status", reply.status).field("duration", duration);
+            match reason(reply) {
+                Some(reason) => entry.field("reason", reason),
+                None => entry,
+            }
+        });
     }
 
     /// Writes how many lines were suppressed once their minute is over.
@@ -65,14 +117,8 @@ impl RequestLog {
 
 impl Window {
     fn allow(&mut self, now: UnixMs) -> bool {
-        let second = now.0.div_euclid(1000);
-        if second != self.second {
-            (self.second, self.written) = (second, 0);
-        }
-        let allowed = self.written < MOST_LINES;
-        if allowed {
-            self.written += 1;
-        } else {
+        let allowed = self.lines.allow(now);
+        if !allowed {
             if self.suppressed == 0 {
                 self.suppressed_since = now;
             }
@@ -80,6 +126,26 @@ impl Window {
         }
         allowed
     }
+}
+
+fn of_request(level: Level, msg: &str, method: Method, path: String) -> Entry {
+    let word = match method {
+        Method::Get => "GET",
+        Method::Head => "HEAD",
+        Method::Post => "POST",
+        Method::Other => "other",
+    };
+    Entry::new(level, msg).field("method", word).field("path", path)
+}
+
+/// What a refusal says.
+fn reason(reply: &Reply) -> Option<String> {
+    if reply.status < 400 {
+        return None;
+    }
+    let body: Value = serde_json::from_slice(&reply.body).ok()?;
+    let text = body.get("error").or_else(|| body.get("reason")).and_then(Value::as_str)?;
+    Some(text.to_owned())
 }
 
 #[cfg(test)]
@@ -90,7 +156,9 @@ mod tests {
     fn a_hundred_lines_a_second_then_a_number() {
         let dir = tempfile::tempdir().unwrap();
         let log = RequestLog::new(Arc::new(Log::new(dir.path(), "gateway")));
-        let line = |ms| log.write(&Entry { time: UnixMs(ms), ..Entry::new(Level::Debug, "request") });
+        let line = |ms| {
+            log.write_at(UnixMs(ms), || Entry { time: UnixMs(ms), ..Entry::new(Level::Debug, "request") });
+        };
         (0..150).for_each(|_| line(5000));
         line(6000);
         let count = |msg: &str| {

@@ -54,9 +54,23 @@ impl<'s> Client<'s> {
     ) -> Result<(Head, Vec<u8>), Stop> {
         let head = self.receive_head(Instant::now() + limits.head_time)?;
         self.head_only = head.method == "HEAD";
-        let limit = face.admit(&head, peer)?;
-        let body = self.receive_body(&head, limit, Instant::now() + limits.body_time, share)?;
-        Ok((head, body))
+        let body = self.receive_admitted(&head, face, peer, limits, share);
+        if let Err(Stop::Refuse(reply)) = &body {
+            face.refused(&head, peer, reply);
+        }
+        Ok((head, body?))
+    }
+
+    fn receive_admitted(
+        &mut self,
+        head: &Head,
+        face: &dyn Face,
+        peer: IpAddr,
+        limits: &Limits,
+        share: &mut Share,
+    ) -> Result<Vec<u8>, Stop> {
+        let limit = face.admit(head, peer)?;
+        self.receive_body(head, limit, Instant::now() + limits.body_time, share)
     }
 
     fn receive_head(&mut self, until: Instant) -> Result<Head, Stop> {
@@ -106,7 +120,7 @@ impl<'s> Client<'s> {
             piece.resize(PIECE_BYTES, 0);
             match read_until(self.sock, &mut piece, until) {
                 Ok(0) if share.is_given_up() => return Err(share.refusal().into()),
-                Ok(0) => return Err(Reply::error(400, "request body ended early").into()),
+                Ok(0) => return Err(Reply::error(400, "failed to read request body").into()),
                 Ok(count) => piece.truncate(count),
                 Err(error) => return Err(stopped(&error, "request body did not come in time")),
             }

@@ -1,12 +1,11 @@
 //! The front of one face: its own accept loop, limits and time-outs (the rules and why: `http` module comment).
 
-use std::io::{self, Write as _};
+use std::io::{self, IoSlice, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -15,12 +14,11 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use super::body::Budget;
 use super::client::{Client, Stop, elapsed, render, time_left};
 use super::head::Head;
-use super::pool::Pool;
-use super::server::{Inner, serve};
+use super::pool::{Pool, Source};
+use super::server::{Inner, Requests};
 use super::table::{Entry as Place, Table};
 use super::types::{Reply, Req};
 use crate::base::log::{Entry, Level, Log};
-use crate::base::worker;
 
 /// Pause after an accept error that is not the client's, doubled each time.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
@@ -31,6 +29,8 @@ const MOST_CONNECTIONS: usize = 256;
 const BACKLOG: i32 = 1024;
 /// A write to a client that takes nothing for this long fails.
 const WRITE_TIME: Duration = Duration::from_secs(30);
+/// What threads get that were told to end.
+const LAST_MOMENT: Duration = Duration::from_millis(100);
 /// The same complaint is logged at most this often.
 const COMPLAINT_PAUSE: Duration = Duration::from_secs(60);
 
@@ -45,6 +45,10 @@ pub trait Face: Send + Sync + 'static {
     /// The answer to a request that is refused before its body is read.
     fn admit(&self, head: &Head, peer: IpAddr) -> Result<usize, Reply>;
 
+    /// Told of every refusal of a request whose head was read: what [`Face::admit`] answered, a body that is too large
+    /// or does not come.
+    fn refused(&self, _head: &Head, _peer: IpAddr, _reply: &Reply) {}
+
     /// Answers a request.
     ///
     /// # Errors
@@ -55,7 +59,8 @@ pub trait Face: Send + Sync + 'static {
 /// What a front needs.
 pub struct Options {
     pub listener: TcpListener,
-    /// Where the inner server's socket is made: a path of at most 107 bytes in a directory that only we can enter.
+    /// Where the inner server's sockets are made, in a directory that only we can enter. They get extensions; with
+    /// those a path may have at most 107 bytes.
     pub socket: PathBuf,
     pub limits: Limits,
     pub log: Arc<Log>,
@@ -96,8 +101,7 @@ impl Default for Limits {
 pub struct Front {
     shared: Arc<Shared>,
     address: SocketAddr,
-    accepting: Option<JoinHandle<Result<()>>>,
-    serving: Option<JoinHandle<Result<()>>>,
+    has_ended: bool,
 }
 
 struct Shared {
@@ -108,8 +112,8 @@ struct Shared {
     table: Arc<Table>,
     bodies: Arc<Budget>,
     inner: Arc<Inner>,
-    connections: Pool,
-    requests: Pool,
+    connections: Arc<Pool>,
+    requests: Arc<Pool>,
     stopping: AtomicBool,
     last_complaint: Mutex<Option<Instant>>,
 }
@@ -125,34 +129,38 @@ impl Front {
         // after a second.
         rustix::net::listen(&options.listener, BACKLOG).with_context(|| format!("listen on {address}"))?;
         let connections = options.limits.connections.unwrap_or_else(|| connection_limit(raise_descriptor_limit()));
-        let inner = Inner::new(&options.socket);
+        let inner = Inner::start(&options.socket, &options.log)?;
+        let requests = Arc::new(Requests { inner: inner.clone(), face: face.clone(), log: options.log.clone() });
         let shared = Arc::new(Shared {
             listener: options.listener,
             face,
             bodies: Budget::new(options.limits.body_bytes),
             log: options.log,
             table: Table::new(connections),
-            inner: inner.clone(),
+            inner,
             connections: Pool::new("conn", options.limits.idle_time),
             requests: Pool::new("req", options.limits.idle_time),
             limits: options.limits,
             stopping: AtomicBool::new(false),
             last_complaint: Mutex::default(),
         });
-        let mut front = Self { shared: shared.clone(), address, accepting: None, serving: None };
         // Whatever of it was started is stopped again when something fails, by dropping it.
-        let server = inner.bind()?.context("the front was stopped")?;
-        let serving = shared.clone();
-        front.serving = Some(worker::spawn("serve", move || {
-            serve(&serving.inner, server, &serving.face, &serving.requests, &serving.log);
-        })?);
-        front.accepting = Some(worker::spawn("front", move || shared.accept_loop())?);
+        let front = Self { shared, address, has_ended: false };
+        front.shared.requests.start(&requests)?;
+        front.shared.connections.start(&front.shared)?;
         Ok(front)
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Refuses new connections from now on.
+    pub fn close(&self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        // Makes a blocked `accept` return, too.
+        let _ = rustix::net::shutdown(&self.shared.listener, rustix::net::Shutdown::Both);
     }
 
     /// Stops accepting, waits for requests that are being answered, and ends all threads. What did not end within
@@ -162,18 +170,16 @@ impl Front {
     }
 
     fn end(&mut self, grace: Duration) {
+        self.has_ended = true;
         let until = Instant::now() + grace;
+        self.close();
         let shared = &self.shared;
-        shared.stopping.store(true, Ordering::Release);
-        // Makes a blocked `accept` return and refuses new connections.
-        let _ = rustix::net::shutdown(&shared.listener, rustix::net::Shutdown::Both);
-        shared.join("front", self.accepting.take());
+        shared.connections.leave(until.max(Instant::now() + LAST_MOMENT));
         shared.table.evict_sending();
         shared.table.drain(until);
         shared.inner.stop();
-        shared.join("serve", self.serving.take());
         // Those that were cut off above get a moment to see it.
-        let until = until.max(Instant::now() + Duration::from_millis(100));
+        let until = until.max(Instant::now() + LAST_MOMENT);
         for name in [shared.connections.close(until), shared.requests.close(until)].concat() {
             shared.log.write(&Entry::new(Level::Warn, "thread did not end").field("thread", name));
         }
@@ -182,23 +188,33 @@ impl Front {
 
 impl Drop for Front {
     fn drop(&mut self) {
-        if !self.shared.stopping.load(Ordering::Acquire) {
+        if !self.has_ended {
             self.end(Duration::ZERO);
         }
     }
 }
 
-impl Shared {
+/// A client that has come.
+struct Connection {
+    place: Place,
+    sock: Arc<TcpStream>,
+    peer: IpAddr,
+}
+
+impl Source for Shared {
+    type Job = Connection;
+
     /// Never ends except on shutdown.
-    fn accept_loop(self: &Arc<Self>) {
+    fn next(&self) -> Option<Connection> {
         let mut pause = SHORTEST_PAUSE;
         while !self.stopping.load(Ordering::Acquire) {
             match self.listener.accept() {
                 Ok((sock, peer)) => {
                     pause = SHORTEST_PAUSE;
                     let peer = peer.ip().to_canonical();
-                    if self.face.accepts(peer) {
-                        self.take(sock, peer);
+                    let taken = if self.face.accepts(peer) { self.take(sock, peer) } else { None };
+                    if taken.is_some() {
+                        return taken;
                     }
                 }
                 Err(error) if is_the_clients(&error) => {}
@@ -211,26 +227,41 @@ impl Shared {
                 }
             }
         }
+        None
     }
 
-    fn take(self: &Arc<Self>, sock: TcpStream, peer: IpAddr) {
+    fn work(&self, connection: Connection) {
+        self.serve_connection(&connection);
+        // The client is gone before anything is done for the next one.
+        drop(connection);
+        self.inner.connect_ahead();
+    }
+
+    fn give_up(&self, connection: Connection, error: &anyhow::Error) {
+        drop(connection);
+        self.complain("connection not started", error);
+    }
+}
+
+impl Shared {
+    fn take(&self, sock: TcpStream, peer: IpAddr) -> Option<Connection> {
         let _ = sock.set_nodelay(true);
         let _ = sock.set_write_timeout(Some(WRITE_TIME));
         let sock = Arc::new(sock);
-        let Some(place) = self.table.admit(&sock) else { return refuse_busy(&sock) };
-        let shared = self.clone();
-        let started = self.connections.run(move || shared.serve_connection(&place, &sock, peer));
-        if let Err(error) = started {
-            self.complain("connection not started", &error);
+        let place = self.table.admit(&sock);
+        if place.is_none() {
+            refuse_busy(&sock);
         }
+        Some(Connection { place: place?, sock, peer })
     }
 
-    fn serve_connection(&self, place: &Place, sock: &Arc<TcpStream>, peer: IpAddr) {
+    fn serve_connection(&self, connection: &Connection) {
+        let Connection { place, sock, peer } = connection;
         let mut client = Client::new(sock);
         let mut share = self.bodies.share(sock);
-        match client.receive(&*self.face, peer, &self.limits, &mut share) {
+        match client.receive(&*self.face, *peer, &self.limits, &mut share) {
             // The share stays taken until the request is answered: the handler has its own copy of the body.
-            Ok((head, body)) if place.begin_serving() => self.pass_on(client, sock, &head, body, peer),
+            Ok((head, body)) if place.begin_serving() => self.pass_on(client, sock, &head, body, *peer),
             // A client that is refused can still be told to leave: refusals take a second to linger.
             Err(Stop::Refuse(reply)) => client.refuse(&reply),
             Ok(_) | Err(Stop::Gone) => {}
@@ -246,10 +277,9 @@ impl Shared {
             }
         };
         let until = Instant::now() + self.limits.answer_time;
-        let request = head.rewrite(body.len(), peer);
         // A failure here shows as a missing answer below.
         let _ = inner.set_write_timeout(Some(WRITE_TIME));
-        let _ = (&inner).write_all(&request).and_then(|()| (&inner).write_all(&body));
+        let _ = send(&inner, &head.rewrite(body.len(), peer), &body);
         drop(body);
         match relay(&inner, sock, until) {
             Ok(Relayed::Answer) => client.close(),
@@ -267,14 +297,13 @@ impl Shared {
             self.log.write(&Entry::new(Level::Error, msg).field("err", error.to_string()));
         }
     }
+}
 
-    fn join(&self, name: &str, thread: Option<JoinHandle<Result<()>>>) {
-        if let Some(Err(error)) = thread.map(worker::join) {
-            self.log.write(
-                &Entry::new(Level::Error, "thread failed").field("thread", name).field("err", error.to_string()),
-            );
-        }
-    }
+/// Sends a request with one write, so that whoever reads it is woken once.
+fn send(mut inner: &UnixStream, head: &[u8], body: &[u8]) -> io::Result<()> {
+    let written = inner.write_vectored(&[IoSlice::new(head), IoSlice::new(body)])?;
+    inner.write_all(&head[written.min(head.len())..])?;
+    inner.write_all(&body[written.saturating_sub(head.len())..])
 }
 
 /// What became of an answer.

@@ -11,7 +11,7 @@ use tiny_http::{Header, Request, Response, Server};
 
 use super::front::Face;
 use super::head::PEER_HEADER;
-use super::pool::Pool;
+use super::pool::Source;
 use super::types::{Headers, Method, Query, Reply, Req};
 use crate::base::log::{Entry, Level, Log};
 use crate::base::{error, worker};
@@ -21,7 +21,9 @@ const REBUILD: Duration = Duration::from_secs(1);
 
 /// The inner server of one face. It is made again when it fails.
 pub(super) struct Inner {
+    /// Each server has its own extension: an old one removes its file when the last thread has left it.
     path: PathBuf,
+    log: Arc<Log>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -31,6 +33,8 @@ struct State {
     /// Counts the servers made.
     generation: u64,
     current: Option<Current>,
+    /// Connection for the next request.
+    ahead: Option<UnixStream>,
     stopping: bool,
 }
 
@@ -41,29 +45,60 @@ struct Current {
 }
 
 impl Inner {
-    pub(super) fn new(path: &Path) -> Arc<Self> {
-        Arc::new(Self { path: path.to_owned(), state: Mutex::default(), changed: Condvar::new() })
+    /// Makes the first server.
+    ///
+    /// # Errors
+    /// When its socket cannot be made.
+    pub(super) fn start(path: &Path, log: &Arc<Log>) -> Result<Arc<Self>> {
+        let inner = Self { path: path.to_owned(), log: log.clone(), state: Mutex::default(), changed: Condvar::new() };
+        inner.bind(&mut inner.lock())?;
+        inner.connect_ahead();
+        Ok(Arc::new(inner))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A new connection to the server. A server that does not answer any more is made again once.
+    fn socket(&self, generation: u64) -> PathBuf {
+        self.path.with_extension(generation.to_string())
+    }
+
+    /// A connection to the server for one request.
     pub(super) fn connect(&self) -> io::Result<UnixStream> {
-        let generation = self.lock().generation;
-        let dead =
-            |error: &io::Error| matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound);
-        match UnixStream::connect(&self.path) {
-            Err(error) if dead(&error) => {
-                self.wait_for_rebuild(generation);
-                UnixStream::connect(&self.path)
-            }
-            other => other,
+        let ahead = self.lock().ahead.take();
+        ahead.map_or_else(|| self.connect_now().map(|(connection, _)| connection), Ok)
+    }
+
+    /// Connects for the next request, which then finds a thread of the server waiting for it. One connection and not
+    /// more: the server has four threads at least, so those that wait in vain never take the last one.
+    pub(super) fn connect_ahead(&self) {
+        if self.lock().ahead.is_some() {
+            return;
+        }
+        // A failure shows again when there is a request.
+        let Ok((connection, generation)) = self.connect_now() else { return };
+        let mut state = self.lock();
+        if state.generation == generation && !state.stopping {
+            state.ahead.get_or_insert(connection);
         }
     }
 
-    fn wait_for_rebuild(&self, generation: u64) {
+    /// A new connection, and of which server. One that does not answer any more is made again once.
+    fn connect_now(&self) -> io::Result<(UnixStream, u64)> {
+        let generation = self.lock().generation;
+        let dead =
+            |error: &io::Error| matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound);
+        match UnixStream::connect(self.socket(generation)) {
+            Err(error) if dead(&error) => {
+                let generation = self.wait_for_rebuild(generation);
+                Ok((UnixStream::connect(self.socket(generation))?, generation))
+            }
+            other => Ok((other?, generation)),
+        }
+    }
+
+    fn wait_for_rebuild(&self, generation: u64) -> u64 {
         let until = Instant::now() + REBUILD;
         let mut state = self.lock();
         if state.generation == generation {
@@ -72,43 +107,68 @@ impl Inner {
         while state.generation == generation && !state.stopping {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return;
+                break;
             }
             state = self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+        state.generation
     }
 
-    /// Makes the server, or makes it again.
-    ///
-    /// # Errors
-    /// When the socket cannot be made.
-    pub(super) fn bind(&self) -> Result<Option<Arc<Server>>> {
-        let mut state = self.lock();
-        // The old server removes the socket's file when it goes, so it has to go first.
-        state.current = None;
-        if state.stopping {
-            return Ok(None);
-        }
-        let place = || format!("bind {}", self.path.display());
-        match std::fs::remove_file(&self.path) {
+    fn bind(&self, state: &mut State) -> Result<()> {
+        let path = self.socket(state.generation + 1);
+        let place = || format!("bind {}", path.display());
+        match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).with_context(place),
             _ => {}
         }
-        let listener = UnixListener::bind(&self.path).with_context(place)?;
+        let listener = UnixListener::bind(&path).with_context(place)?;
         let second = listener.try_clone().with_context(place)?;
-        let server = Server::from_listener(listener, None).map_err(|error| anyhow!("{error}")).with_context(place)?;
-        let server = Arc::new(server);
-        state.current = Some(Current { server: server.clone(), listener: second });
+        // Its threads are called like the one that makes it.
+        let make = worker::spawn("serve", move || Server::from_listener(listener, None))?;
+        let server = worker::join(make)?.map_err(|error| anyhow!("{error}")).with_context(place)?;
+        state.current = Some(Current { server: Arc::new(server), listener: second });
         state.generation += 1;
         self.changed.notify_all();
-        Ok(Some(server))
+        Ok(())
     }
 
-    /// Ends the server; [`serve`] then returns.
+    /// The server to wait at, and its number. `None` when it was stopped.
+    fn server(&self) -> Option<(Arc<Server>, u64)> {
+        let mut state = self.lock();
+        while !state.stopping {
+            if let Some(current) = &state.current {
+                return Some((current.server.clone(), state.generation));
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        None
+    }
+
+    /// Makes the server again, unless somebody did already.
+    fn make_again(&self, generation: u64) {
+        loop {
+            let made = {
+                let mut state = self.lock();
+                if state.stopping || state.generation != generation {
+                    return;
+                }
+                (state.current, state.ahead) = (None, None);
+                self.bind(&mut state)
+            };
+            let Err(error) = made else { break };
+            self.log.write(&Entry::new(Level::Error, "inner server failed").field("err", error::one_line(&error)));
+            // Not a wait for a condition: there is nothing to be told of.
+            std::thread::sleep(REBUILD);
+        }
+        self.log.write(&Entry::new(Level::Warn, "inner server made again"));
+    }
+
+    /// Ends the server: there are no more requests.
     pub(super) fn stop(&self) {
         let mut state = self.lock();
         state.stopping = true;
         state.stop_current();
+        (state.current, state.ahead) = (None, None);
         self.changed.notify_all();
     }
 }
@@ -122,30 +182,37 @@ impl State {
     }
 }
 
-/// Hands requests to threads until the server is stopped. `first` is the server made at the start.
-pub(super) fn serve(inner: &Inner, first: Arc<Server>, face: &Arc<dyn Face>, requests: &Pool, log: &Arc<Log>) {
-    let mut server = first;
-    loop {
-        while let Ok(request) = server.recv() {
-            let (face, its_log) = (face.clone(), log.clone());
-            let started = requests.run(move || answer(request, &*face, &its_log));
-            if let Err(error) = started {
-                log.write(&Entry::new(Level::Error, "request not started").field("err", error::one_line(&error)));
+/// The requests that the inner server received.
+pub(super) struct Requests {
+    pub(super) inner: Arc<Inner>,
+    pub(super) face: Arc<dyn Face>,
+    pub(super) log: Arc<Log>,
+}
+
+impl Source for Requests {
+    type Job = Request;
+
+    fn next(&self) -> Option<Request> {
+        loop {
+            let (server, generation) = self.inner.server()?;
+            if let Ok(request) = server.recv() {
+                return Some(request);
             }
+            // It failed or is to end, and says so to one thread only: the next one is told by this one.
+            server.unblock();
+            drop(server);
+            self.inner.make_again(generation);
         }
-        drop(server);
-        server = loop {
-            match inner.bind() {
-                Ok(Some(server)) => break server,
-                Ok(None) => return,
-                Err(error) => {
-                    log.write(&Entry::new(Level::Error, "inner server failed").field("err", error::one_line(&error)));
-                    // Not a wait for a condition: there is nothing to be told of.
-                    std::thread::sleep(REBUILD);
-                }
-            }
-        };
-        log.write(&Entry::new(Level::Warn, "inner server made again"));
+    }
+
+    fn work(&self, request: Request) {
+        answer(request, &*self.face, &self.log);
+    }
+
+    fn give_up(&self, request: Request, error: &anyhow::Error) {
+        // Dropping it is an answer, too: 500.
+        drop(request);
+        self.log.write(&Entry::new(Level::Error, "request not started").field("err", error::one_line(error)));
     }
 }
 
@@ -164,12 +231,18 @@ fn answer(mut request: Request, face: &dyn Face, log: &Log) {
     let _ = request.respond(response.with_chunked_threshold(usize::MAX));
 }
 
+/// Whether a field was put there by the front, for the way to here.
+fn is_ours(name: &str) -> bool {
+    [PEER_HEADER, "Connection"].iter().any(|ours| name.eq_ignore_ascii_case(ours))
+}
+
 fn read_request(request: &mut Request) -> Result<Req> {
     let mut body = Vec::with_capacity(request.body_length().unwrap_or(0));
     request.as_reader().read_to_end(&mut body).context("read request from the front")?;
     let fields = request.headers().iter().map(|field| (field.field.to_string(), field.value.to_string()));
-    let headers = Headers(fields.collect());
+    let mut headers = Headers(fields.collect());
     let peer = headers.get(PEER_HEADER).and_then(|peer| peer.parse().ok()).context("request without peer")?;
+    headers.0.retain(|(name, _)| !is_ours(name));
     let (path, query) = request.url().split_once('?').unwrap_or((request.url(), ""));
     Ok(Req {
         method: Method::from_token(request.method().as_str()),

@@ -1,5 +1,6 @@
 //! What handlers see and give back. Nothing of the server behind it shows here.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use serde::Serialize;
@@ -55,14 +56,26 @@ impl Query {
     }
 }
 
-/// Header fields in the order they came.
-#[derive(Clone, Debug, Default)]
+/// Header fields in the order they came. Values are ASCII: the front puts `?` in the place of every other byte.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Headers(pub Vec<(String, String)>);
 
 impl Headers {
     /// The first value of a field; case of the name does not matter.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.all(name).next()
+    }
+
+    /// Every value of a field, in the order they came.
+    pub fn all(&self, name: &str) -> impl DoubleEndedIterator<Item = &str> {
+        self.0.iter().filter(move |(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    /// The values of a field, joined with `, ` when there are several.
+    pub fn joined(&self, name: &str) -> Option<Cow<'_, str>> {
+        let mut values = self.all(name);
+        let first = values.next()?;
+        Some(values.fold(Cow::Borrowed(first), |joined, value| Cow::Owned(format!("{joined}, {value}"))))
     }
 }
 
@@ -96,6 +109,11 @@ impl Reply {
         Self::text(500, "Internal Server Error")
     }
 
+    /// 302 to another page of ours.
+    pub fn redirect(location: &str) -> Self {
+        Self { status: 302, headers: vec![("Location", location.into())], body: Vec::new() }
+    }
+
     /// Adds a header field.
     pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
@@ -118,5 +136,15 @@ mod tests {
     fn header_names_ignore_case() {
         let headers = Headers(vec![("AUTHORIZATION".into(), "Bearer x".into())]);
         assert_eq!(headers.get("Authorization"), Some("Bearer x"));
+    }
+
+    #[test]
+    fn repeated_fields_are_joined() {
+        let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let headers = Headers(vec![field("A", "1"), field("b", "x"), field("a", "2")]);
+        assert_eq!(headers.joined("a").as_deref(), Some("1, 2"));
+        assert_eq!(headers.joined("B").as_deref(), Some("x"));
+        assert_eq!(headers.joined("c"), None);
+        assert_eq!(headers.get("a"), Some("1"));
     }
 }

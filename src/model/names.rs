@@ -59,6 +59,11 @@ impl InstanceId {
         Self { text: format!("{agent}-{}", ids::hex8()), agent_len: agent.as_str().len() }
     }
 
+    /// A known one of this agent.
+    pub fn known(agent: &AgentName, text: &str) -> Self {
+        Self { text: text.to_owned(), agent_len: agent.as_str().len().min(text.len()) }
+    }
+
     /// The id.
     pub fn as_str(&self) -> &str {
         &self.text

@@ -86,3 +86,22 @@ pub struct Outcome {
     pub started_at: UnixMs,
     pub finished_at: UnixMs,
 }
+
+impl Outcome {
+    /// Of a run that did not even get so far as to try.
+    pub fn not_started(error: &anyhow::Error) -> Self {
+        let now = UnixMs::now();
+        Self {
+            class: Class::LaunchFailure,
+            result: RunResult::Error,
+            exit_code: None,
+            exit_reason: None,
+            error: Some(error.to_string()),
+            return_value: None,
+            usage: None,
+            model_failure: None,
+            started_at: now,
+            finished_at: now,
+        }
+    }
+}

@@ -99,6 +99,9 @@ pub struct AgentStatus {
     /// Paused by a person.
     #[serde(skip)]
     pub paused: bool,
+    /// Its last run or reload failed.
+    #[serde(skip)]
+    pub failed: bool,
     /// Slots that its configuration asks for; 0 is a disabled agent.
     #[serde(skip)]
     pub wanted_scale: u32,
@@ -154,6 +157,9 @@ pub struct RecentLine {
     pub timestamp: UnixMs,
     pub agent: String,
     pub message: String,
+    /// Counts all lines, so that a reader sees when it missed some.
+    #[serde(skip)]
+    pub number: u64,
 }
 
 fn iso<S: Serializer>(time: &UnixMs, serializer: S) -> Result<S::Ok, S::Error> {

@@ -1,4 +1,4 @@
-//! The context of a webhook: what an agent is told about a delivery (gateway.md §19). Pure.
+//! The context of a webhook: what an agent is told about a delivery, and what filters look at (gateway.md §19). Pure.
 
 use serde_json::{Map, Value};
 
@@ -10,67 +10,130 @@ const LONGEST_TEXT: usize = 4000;
 /// Longest other text, in characters.
 const LONGEST_WORD: usize = 1000;
 /// Most labels that are kept.
-const MOST_LABELS: usize = 100;
+pub const MOST_LABELS: usize = 100;
 
-/// Members after `source` and `event`, in their order.
-const MEMBERS: [&str; 15] = [
-    "action",
-    "repo",
-    "sender",
-    "timestamp",
-    "number",
-    "title",
-    "body",
-    "url",
-    "author",
-    "assignee",
-    "labels",
-    "branch",
-    "conclusion",
-    "comment",
-    "receiptId",
-];
+/// What a delivery says. Texts that may be absent are absent rather than empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Context {
+    /// Name of the provider.
+    pub source: String,
+    pub event: String,
+    pub action: Option<String>,
+    /// Repository, project or organization; may be empty.
+    pub repo: String,
+    /// Who caused it; empty only in contexts written by hand.
+    pub sender: String,
+    /// ISO 8601, of the receipt unless the provider says otherwise.
+    pub timestamp: String,
+    pub number: Option<i64>,
+    pub title: Option<String>,
+    pub body: Option<String>,
+    pub url: Option<String>,
+    pub author: Option<String>,
+    pub assignee: Option<String>,
+    /// `None` for events that have no labels, as opposed to having none at the moment.
+    pub labels: Option<Vec<String>>,
+    pub branch: Option<String>,
+    pub conclusion: Option<String>,
+    pub comment: Option<String>,
+}
 
-/// A context written by hand, brought into form: members in their order, texts cut, what is missing filled in, what has
-/// the wrong type left out.
-///
-/// # Errors
-/// When `source` or `event` is missing; says so.
-pub fn from_json(given: &Map<String, Value>, now: UnixMs) -> Result<Map<String, Value>, String> {
-    let mut context = Map::new();
-    for name in ["source", "event"] {
-        match given.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()) {
-            Some(text) => context.insert(name.to_owned(), shortened(text, LONGEST_WORD)),
-            None => return Err(format!("`{name}` is missing or not a text")),
+impl Context {
+    /// A context written by hand, brought into form: texts cut, what is missing filled in, what has the wrong type left
+    /// out.
+    ///
+    /// # Errors
+    /// When `source` or `event` is missing; says so.
+    pub fn from_json(given: &Map<String, Value>, now: UnixMs) -> Result<Self, String> {
+        let text = |name: &str| given.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+        let owned = |name: &str| text(name).map(str::to_owned);
+        let needed = |name: &str| owned(name).ok_or_else(|| format!("`{name}` is missing or not a text"));
+        let labels = given.get("labels").and_then(Value::as_array).map(|labels| {
+            let labels = labels.iter().filter_map(Value::as_str).filter(|label| !label.is_empty());
+            labels.take(MOST_LABELS).map(str::to_owned).collect()
+        });
+        let context = Self {
+            source: needed("source")?,
+            event: needed("event")?,
+            action: owned("action"),
+            repo: owned("repo").unwrap_or_default(),
+            sender: owned("sender").unwrap_or_default(),
+            timestamp: owned("timestamp").unwrap_or_else(|| now.to_iso()),
+            number: given.get("number").and_then(Value::as_i64),
+            title: owned("title"),
+            body: owned("body"),
+            url: owned("url"),
+            author: owned("author"),
+            assignee: owned("assignee"),
+            labels,
+            branch: owned("branch"),
+            conclusion: owned("conclusion"),
+            comment: owned("comment"),
         };
+        Ok(context.shortened())
     }
-    for name in MEMBERS {
-        if let Some(value) = member(name, given.get(name), now) {
-            context.insert(name.to_owned(), value);
+
+    /// The same with texts that are too long cut.
+    pub fn shortened(mut self) -> Self {
+        for word in [&mut self.source, &mut self.event, &mut self.repo, &mut self.sender, &mut self.timestamp] {
+            shorten(word, LONGEST_WORD);
+        }
+        let words = [
+            &mut self.action,
+            &mut self.url,
+            &mut self.author,
+            &mut self.assignee,
+            &mut self.branch,
+            &mut self.conclusion,
+        ];
+        words.into_iter().flatten().for_each(|word| shorten(word, LONGEST_WORD));
+        self.labels.iter_mut().flatten().for_each(|label| shorten(label, LONGEST_WORD));
+        let texts = [&mut self.title, &mut self.body, &mut self.comment];
+        texts.into_iter().flatten().for_each(|text| shorten(text, LONGEST_TEXT));
+        self
+    }
+
+    /// `<event> <action>`, or only the event.
+    pub fn summary(&self) -> String {
+        match &self.action {
+            Some(action) => format!("{} {action}", self.event),
+            None => self.event.clone(),
         }
     }
-    Ok(context)
-}
 
-fn member(name: &str, value: Option<&Value>, now: UnixMs) -> Option<Value> {
-    let text = value.and_then(Value::as_str).filter(|text| !text.is_empty());
-    match name {
-        "number" => value.and_then(Value::as_i64).map(Value::from),
-        "labels" => {
-            let labels = value?.as_array()?.iter().filter_map(Value::as_str).filter(|label| !label.is_empty());
-            Some(labels.take(MOST_LABELS).map(|label| shortened(label, LONGEST_WORD)).collect())
-        }
-        "title" | "body" | "comment" => text.map(|text| shortened(text, LONGEST_TEXT)),
-        "repo" | "sender" => Some(shortened(text.unwrap_or_default(), LONGEST_WORD)),
-        "timestamp" => Some(text.map_or_else(|| now.to_iso().into(), |text| shortened(text, LONGEST_WORD))),
-        "receiptId" => Some(shortened(text.unwrap_or("local"), LONGEST_WORD)),
-        _ => text.map(|text| shortened(text, LONGEST_WORD)),
+    /// What the agent is told, members in their order. `receipt_id`: of the delivery.
+    pub fn into_json(self, receipt_id: &str) -> Map<String, Value> {
+        let always = |text: String| Some(Value::from(text));
+        let text = |text: Option<String>| text.filter(|text| !text.is_empty()).map(Value::from);
+        let members = [
+            ("source", always(self.source)),
+            ("event", always(self.event)),
+            ("action", text(self.action)),
+            ("repo", always(self.repo)),
+            ("sender", always(self.sender)),
+            ("timestamp", always(self.timestamp)),
+            ("number", self.number.map(Value::from)),
+            ("title", text(self.title)),
+            ("body", text(self.body)),
+            ("url", text(self.url)),
+            ("author", text(self.author)),
+            ("assignee", text(self.assignee)),
+            ("labels", self.labels.map(Value::from)),
+            ("branch", text(self.branch)),
+            ("conclusion", text(self.conclusion)),
+            ("comment", text(self.comment)),
+            ("receiptId", always(receipt_id.to_owned())),
+        ];
+        members.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
     }
 }
 
-fn shortened(text: &str, limit: usize) -> Value {
-    let kept = cut(text, limit);
-    if kept.len() < text.len() { Value::from(format!("{kept}...")) } else { Value::from(text) }
+fn shorten(text: &mut String, limit: usize) {
+    let kept = cut(text, limit).len();
+    if kept < text.len() {
+        text.truncate(kept);
+        text.push_str("...");
+    }
 }
 
 #[cfg(test)]
@@ -79,7 +142,8 @@ mod tests {
     use serde_json::json;
 
     fn read(given: Value) -> Result<Value, String> {
-        from_json(given.as_object().unwrap(), UnixMs(1_767_323_045_000)).map(Value::Object)
+        let context = Context::from_json(given.as_object().unwrap(), UnixMs(1_767_323_045_000))?;
+        Ok(Value::Object(context.into_json("local")))
     }
 
     #[test]
@@ -92,11 +156,23 @@ mod tests {
     }
 
     #[test]
-    fn long_texts_are_cut() {
-        let context =
-            read(json!({"event": "x", "source": "y", "body": "ü".repeat(4001), "labels": ["a", "", 3]})).unwrap();
-        assert_eq!(context["body"].as_str().unwrap().chars().count(), 4003);
-        assert_eq!(context["labels"], json!(["a"]));
+    fn long_texts_are_cut_in_whole_characters() {
+        let (fits, long) = ("ü".repeat(4000), "🦙".repeat(4001));
+        let context = read(json!({"event": "x", "source": "y", "title": fits, "body": long, "url": long})).unwrap();
+        assert_eq!(context["title"], fits.as_str());
+        assert_eq!(context["body"], format!("{}...", "🦙".repeat(4000)));
+        assert_eq!(context["url"], format!("{}...", "🦙".repeat(1000)));
+    }
+
+    #[test]
+    fn labels_are_texts_and_at_most_a_hundred() {
+        let many: Vec<Value> = (0..150).map(|number| json!(format!("l{number}"))).collect();
+        let labels =
+            |labels: Value| read(json!({"event": "x", "source": "y", "labels": labels})).unwrap()["labels"].clone();
+        assert_eq!(labels(json!(["a", "", 3])), json!(["a"]));
+        assert_eq!(labels(json!([])), json!([]));
+        assert_eq!(labels(json!("a")), Value::Null);
+        assert_eq!(labels(json!(many)), json!(many[..100]));
     }
 
     #[test]

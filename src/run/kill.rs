@@ -1,4 +1,4 @@
-//! A wish to end a run now, honoured in every step of its life.
+//! A wish to end a run now, honoured in every step of its life; and the wish to leave it to another process.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -13,6 +13,8 @@ pub type Reply = Sender<Result<(), String>>;
 #[derive(Default)]
 pub struct KillSwitch {
     token: Cancel,
+    /// Used when the process ends and the container goes on.
+    leave: Cancel,
     state: Mutex<State>,
 }
 
@@ -43,6 +45,16 @@ impl KillSwitch {
     /// Becomes cancelled with the wish.
     pub fn token(&self) -> &Cancel {
         &self.token
+    }
+
+    /// Wishes that the container is left alone: this process ends, the next one goes on with the run.
+    pub fn leave(&self) {
+        self.leave.cancel();
+    }
+
+    /// Becomes cancelled with [`KillSwitch::leave`].
+    pub fn left(&self) -> &Cancel {
+        &self.leave
     }
 
     /// Why the run is to end, if it is.

@@ -1,5 +1,9 @@
 //! What a run is: images, staging, prompt, life, outcome.
 
+pub mod assemble;
+pub mod daemon;
+pub mod fingerprint;
+pub mod image_maker;
 pub mod images;
 pub mod kill;
 pub mod leftovers;
@@ -7,5 +11,6 @@ pub mod life;
 pub mod observer;
 pub mod outcome;
 pub mod prompt;
+pub mod reachability;
 pub mod staging;
 pub mod stream;

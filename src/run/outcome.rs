@@ -29,6 +29,8 @@ pub struct Observed<'a> {
     pub container_name: &'a str,
     /// The run gave its exit code with `al-exit`.
     pub exit_signal: bool,
+    /// The end was found at the start of a process: the host itself may have gone down.
+    pub is_collected: bool,
 }
 
 /// Class, result, and the text for people when it is no success.
@@ -41,6 +43,9 @@ pub struct Verdict {
 
 /// Reason of a kill that a person asked for; the only one that is not repeated in the error text.
 pub const OPERATOR: &str = "operator";
+
+/// What Docker says of a container that a crash of the host ended.
+const HOST_DOWN: i32 = 255;
 
 /// Longest error text of a launch failure, in characters.
 const LONGEST_CAUSE: usize = 200;
@@ -71,6 +76,7 @@ pub fn judge(observed: &Observed<'_>) -> Verdict {
         exit::KILLED if oom_killed => error(Class::Oom, format!("{plain} (out of memory)")),
         exit::RERUN if !observed.exit_signal => Verdict { class: Class::Ok, result: RunResult::Rerun, error: None },
         exit::KILLED | exit::TERMINATED => error(Class::Interrupted, plain),
+        HOST_DOWN if observed.is_collected => error(Class::Interrupted, plain),
         10..=16 => error(Class::AgentError, format!("{plain} ({})", exit::reason(code))),
         _ => error(Class::AgentError, plain),
     }
@@ -97,6 +103,7 @@ mod tests {
             host_limit: None,
             container_name: "al-dev-00000000",
             exit_signal: false,
+            is_collected: false,
         }
     }
 

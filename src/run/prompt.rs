@@ -135,6 +135,13 @@ pub fn dynamic(trigger: &Trigger, attempt: Option<(u32, u32)>) -> String {
     text
 }
 
+/// The task in a prompt that [`dynamic`] made for a manual run; `None` when it has none.
+pub fn task_of(prompt: &str) -> Option<String> {
+    let rest = prompt.strip_prefix("<user-prompt>\n")?;
+    let end = rest.find("\n</user-prompt>")?;
+    Some(rest[..end].replace("<\\/user-prompt>", "</user-prompt>"))
+}
+
 fn block(tag: &str, content: &str) -> String {
     format!("<{tag}>\n{content}\n</{tag}>")
 }

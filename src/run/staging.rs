@@ -107,6 +107,35 @@ impl Staging {
         Ok(staging)
     }
 
+    /// The directory that an earlier process made for a run that goes on.
+    pub fn inherited(dir: PathBuf) -> Self {
+        Self { dir }
+    }
+
+    /// Leaves the directory where it is.
+    pub fn keep(self) {
+        std::mem::forget(self);
+    }
+
+    /// Everything secret in it: the values of credentials, and the secret of the run.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn secrets(&self) -> Result<Vec<Secret>> {
+        let mut secrets = Vec::new();
+        let read = |path: &Path| fs::read_to_string(path).with_context(|| format!("read {}", path.display()));
+        for kind in entries(&self.credentials_dir())? {
+            for instance in entries(&kind)? {
+                for field in entries(&instance)? {
+                    secrets.push(Secret::new(read(&field)?.trim()));
+                }
+            }
+        }
+        let run: RunFile = serde_json::from_str(&read(&self.run_dir().join("run.json"))?).context("read run.json")?;
+        secrets.extend(run.shutdown_secret);
+        Ok(secrets)
+    }
+
     /// To be mounted at `/credentials`.
     pub fn credentials_dir(&self) -> PathBuf {
         self.dir.join("credentials")
@@ -149,6 +178,11 @@ impl Drop for Staging {
     fn drop(&mut self) {
         let _ = remove(&self.dir);
     }
+}
+
+fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
+    let read = || -> std::io::Result<Vec<PathBuf>> { fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect() };
+    read().with_context(|| format!("read {}", dir.display()))
 }
 
 /// Name of the directory of a run.
@@ -215,6 +249,8 @@ mod tests {
         assert_eq!((mode(&field), fs::read_to_string(&field).unwrap().as_str()), (0o444, "t0p\n"));
         assert_eq!(mode(field.parent().unwrap()), 0o555);
         assert_eq!(mode(&staging.run_dir()), 0o555);
+        let secrets: Vec<_> = staging.secrets().unwrap().iter().map(|secret| secret.expose().to_owned()).collect();
+        assert_eq!(secrets, ["t0p"]);
         let json: serde_json::Value =
             serde_json::from_slice(&fs::read(staging.run_dir().join("run.json")).unwrap()).unwrap();
         assert_eq!(json["gatewayUrl"], serde_json::Value::Null);

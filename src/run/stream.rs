@@ -39,6 +39,38 @@ pub struct Learned {
     pub last_seq: u64,
 }
 
+impl Learned {
+    /// Takes what a line of the run says, without the secrets in it.
+    pub fn take(&mut self, line: &LogLine, masker: &Masker) {
+        let text = |name: &str| line.fields.get(name).and_then(Value::as_str);
+        match line.msg.as_str() {
+            "signal-result" => match text("type") {
+                Some("return") => self.return_value = text("value").map(|value| masker.mask(value).into()),
+                Some("exit") => {
+                    let code = line.fields.get("exitCode").and_then(Value::as_i64).unwrap_or_default();
+                    let reason = masker.mask(text("reason").unwrap_or_default()).into_owned();
+                    self.exit_signal = Some((i32::try_from(code).unwrap_or(i32::MAX), reason));
+                }
+                _ => {}
+            },
+            "token-usage" => self.usage = Some(lenient_usage(&line.fields)),
+            "session error" => {
+                let [provider, model, kind, error] =
+                    ["provider", "model", "kind", "error"].map(|name| masker.mask(text(name).unwrap_or_default()));
+                let error = cut(&error, LONGEST_MODEL_ERROR);
+                self.model_failure =
+                    Some(ModelFailure { kind: kind.into_owned(), text: format!("{provider} {model}: {error}") });
+            }
+            "tool error" if line.level == Level::Error => {
+                if let Some(result) = text("result") {
+                    self.last_tool_error = Some(masker.mask(&tool_error(text("cmd"), result)).into_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
 /// Translates the lines of one run.
 pub struct Translator {
     instance: String,
@@ -125,33 +157,7 @@ impl Translator {
             self.missing.remove(&seq);
             self.learned.last_seq = self.learned.last_seq.max(seq);
         }
-        let text = |name: &str| line.fields.get(name).and_then(Value::as_str);
-        match line.msg.as_str() {
-            "signal-result" => match text("type") {
-                Some("return") => self.learned.return_value = text("value").map(|value| self.masker.mask(value).into()),
-                Some("exit") => {
-                    let code = line.fields.get("exitCode").and_then(Value::as_i64).unwrap_or_default();
-                    let reason = self.masker.mask(text("reason").unwrap_or_default()).into_owned();
-                    self.learned.exit_signal = Some((i32::try_from(code).unwrap_or(i32::MAX), reason));
-                }
-                _ => {}
-            },
-            "token-usage" => self.learned.usage = Some(lenient_usage(&line.fields)),
-            "session error" => {
-                let [provider, model, kind, error] =
-                    ["provider", "model", "kind", "error"].map(|name| self.masker.mask(text(name).unwrap_or_default()));
-                let error = cut(&error, LONGEST_MODEL_ERROR);
-                self.learned.model_failure =
-                    Some(ModelFailure { kind: kind.into_owned(), text: format!("{provider} {model}: {error}") });
-            }
-            "tool error" if line.level == Level::Error => {
-                if let Some(result) = text("result") {
-                    self.learned.last_tool_error =
-                        Some(self.masker.mask(&tool_error(text("cmd"), result)).into_owned());
-                }
-            }
-            _ => {}
-        }
+        self.learned.take(line, &self.masker);
     }
 }
 

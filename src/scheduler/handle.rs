@@ -10,6 +10,7 @@ use crossbeam_channel::{Sender, bounded};
 use crate::base::KnownSecrets;
 use crate::model::outcome::Outcome;
 use crate::model::status::{AgentStatus, InstanceStatus, RecentLine, SchedulerInfo};
+use crate::webhooks::Bindings;
 
 /// How long a wish may take. Longer than anything that the scheduler waits for before it answers.
 const CONTROL_TIME: Duration = Duration::from_secs(25);
@@ -28,6 +29,8 @@ pub enum Event {
     RunEnded { instance: String, outcome: Box<Outcome> },
     /// A line of recent activity that somebody else wrote.
     Note { agent: String, message: String },
+    /// So many deliveries were recorded that old ones have to go.
+    ReceiptsDue,
     /// A person's wish.
     Control { control: Control, reply: Sender<Result<Done, Refusal>> },
     /// The process was told to stop (signal number).
@@ -111,6 +114,8 @@ pub struct Snapshot {
     pub recent: VecDeque<Arc<RecentLine>>,
     /// Runs of a depth below this may call other agents.
     pub max_call_depth: u32,
+    /// Progress of the image that all agents stand on, while it is built.
+    pub base_image: Option<String>,
 }
 
 /// The way to the scheduler. Clones lead to the same one.
@@ -125,6 +130,8 @@ pub struct Handle {
 struct Shared {
     snapshot: Mutex<Published>,
     changed: Condvar,
+    /// Which agents webhooks are for.
+    bindings: Mutex<Arc<Bindings>>,
     /// A [`Event::QueueChanged`] is on its way and was not looked at yet.
     queue_pending: AtomicBool,
 }
@@ -175,6 +182,16 @@ impl Handle {
             .unwrap_or_else(|_| Err(Refusal::Failed("the scheduler did not answer".into())))
     }
 
+    /// Which agents webhooks are for, as it is now.
+    pub fn bindings(&self) -> Arc<Bindings> {
+        self.shared.bindings.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Replaces all bindings in one step: every delivery finds the old ones or the new ones.
+    pub fn set_bindings(&self, bindings: Bindings) {
+        *self.shared.bindings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(bindings);
+    }
+
     /// The secrets of runs that are going on: whoever takes texts from them masks these first.
     pub fn secrets(&self) -> &KnownSecrets {
         &self.secrets
@@ -208,6 +225,12 @@ impl Handle {
         self.shared.changed.notify_all();
     }
 
+    /// Ends the waiting of everyone in [`Handle::snapshot_after`].
+    pub fn wake(&self) {
+        self.lock().version += 1;
+        self.shared.changed.notify_all();
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Published> {
         self.shared.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -227,6 +250,17 @@ mod tests {
         handle.queue_seen();
         handle.queue_changed();
         assert_eq!(events.len(), 2);
+    }
+
+    #[test]
+    fn bindings_are_replaced_in_one_step() {
+        use crate::config::webhook::{Provider, Source};
+        let handle = Handle::new(unbounded().0);
+        let provider = Provider::find("test").unwrap();
+        let source = Source { name: "t".into(), provider, credential: None, allow_unsigned: None };
+        let before = handle.bindings();
+        handle.clone().set_bindings(Bindings::new([&source], []));
+        assert!(handle.bindings().has_source("test") && !before.has_source("test"));
     }
 
     #[test]

@@ -3,31 +3,27 @@
 //! The core decides; this is the shell around it, on the thread that called it: it receives events, carries out actions
 //! and has one thread per run.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Result;
 use crossbeam_channel::Receiver;
 use shims::wire::usage::Usage;
 
-use super::core::{Action, Core, Input, Reruns, RunKey};
+use super::claim::{self, Taken};
+use super::core::{Action, Cause, Claimed, Core, Input, Mode, Reruns, RunKey, Setup, Wish};
 use super::handle::{Event, Handle, Refusal};
+use super::runs::{Runs, free_order, item_order};
 use crate::base::clock::UnixMs;
 use crate::base::log::{Entry, Level};
-use crate::base::worker;
-use crate::base::{Secret, ids};
 use crate::model::event::Trigger;
-use crate::model::names::AgentName;
-use crate::model::names::InstanceId;
-use crate::model::outcome::{Class, Outcome, RunResult};
-use crate::run::kill::KillSwitch;
-use crate::run::life::{Agent, Host, Order, carry_out};
+use crate::model::outcome::Outcome;
+use crate::run::life::{Agent, Host};
 use crate::run::observer::{Report, RunInfo};
 use crate::run::outcome::OPERATOR;
-use crate::store::containers::{self, Identity, Origin};
-use crate::store::items::{self, Item};
+use crate::store::containers::{self, Identity};
+use crate::store::items::Item;
 
 /// The run that the process exists for.
 pub struct Root {
@@ -59,19 +55,24 @@ pub fn run_once(
     handle: &Handle,
     events: &Receiver<Event>,
 ) -> Result<Finished> {
-    let scales = agents.iter().map(|(name, (_, scale))| (name.clone(), *scale));
     let mut shell = Shell {
-        core: Core::new(scales),
-        agents: agents.into_iter().map(|(name, (agent, _))| (name, agent)).collect(),
+        core: Core::new(Mode::OneShot),
+        agents: BTreeMap::new(),
         host,
         handle,
-        root_trigger: root.trigger,
+        runs: Runs::new(Arc::clone(host), handle.clone()),
+        root_trigger: Some(root.trigger),
+        root_runs: Vec::new(),
         max_reruns: if let Reruns::UpTo(max) = root.reruns { max } else { 0 },
-        claimed: HashMap::new(),
-        running: HashMap::new(),
+        claimed: BTreeMap::new(),
         finished: Finished { last: None, reruns: 0, usage: None, duration: Duration::ZERO, signal: None },
         is_done: false,
     };
+    for (name, (agent, granted)) in agents {
+        shell.agents.insert(name.clone(), agent);
+        let setup = Setup { granted, schedule: None, has_image: true, reruns: Reruns::Never };
+        shell.core.add(&name, setup);
+    }
     let started = UnixMs::now();
     shell.feed(Input::StartRoot { agent: root.agent, reruns: root.reruns })?;
     while !shell.is_done {
@@ -88,21 +89,15 @@ struct Shell<'a> {
     agents: BTreeMap<String, Arc<Agent>>,
     host: &'a Arc<Host>,
     handle: &'a Handle,
-    root_trigger: Trigger,
+    runs: Runs,
+    /// Of the first run; reruns have it from the run before.
+    root_trigger: Option<Trigger>,
+    root_runs: Vec<RunKey>,
     max_reruns: u32,
-    /// Claimed for a run that is about to start.
-    claimed: HashMap<i64, (Identity, Item)>,
-    running: HashMap<String, Running>,
+    /// Claimed for runs that are about to start.
+    claimed: BTreeMap<i64, (Identity, Item)>,
     finished: Finished,
     is_done: bool,
-}
-
-struct Running {
-    key: RunKey,
-    info: RunInfo,
-    is_root: bool,
-    kill: Arc<KillSwitch>,
-    thread: JoinHandle<Result<()>>,
 }
 
 impl Shell<'_> {
@@ -110,22 +105,21 @@ impl Shell<'_> {
         match event {
             Event::QueueChanged => {
                 self.handle.queue_seen();
-                self.feed(Input::ItemsQueued)
+                self.feed(Input::QueueChanged)
             }
             Event::StatusText { instance, text } => {
                 self.host.observer.report(&Report::Status { instance: &instance, text: &text });
                 Ok(())
             }
             // Nobody is there to be shown it.
-            Event::RerunRequested { .. } | Event::Note { .. } => Ok(()),
+            Event::RerunRequested { .. } | Event::Note { .. } | Event::ReceiptsDue => Ok(()),
             Event::Control { reply, .. } => {
                 let _ = reply.send(Err(Refusal::NotAvailable));
                 Ok(())
             }
             Event::Kill { instance, reason, reply } => {
-                match self.running.get(&instance) {
-                    Some(running) => running.kill.kill(&reason, Some(reply)),
-                    None => drop(reply.send(Err(format!("run {instance} has ended")))),
+                if !self.runs.kill(&instance, &reason, Some(reply.clone())) {
+                    let _ = reply.send(Err(format!("run {instance} has ended")));
                 }
                 Ok(())
             }
@@ -133,7 +127,7 @@ impl Shell<'_> {
             Event::Stop { signal } => {
                 // Told twice, it does not wait any more: the next run of the project cleans up.
                 self.is_done |= self.finished.signal.replace(signal).is_some();
-                self.feed(Input::Stop)
+                self.feed(Input::Stop { kill: true })
             }
         }
     }
@@ -142,96 +136,75 @@ impl Shell<'_> {
     fn feed(&mut self, input: Input) -> Result<()> {
         let mut inputs = vec![input];
         while let Some(input) = inputs.pop() {
-            for action in self.core.handle(input) {
+            for action in self.core.handle(input, UnixMs::now()) {
                 match action {
-                    Action::Claim { agent } => {
-                        let item = self.claim(&agent);
-                        inputs.push(Input::Claimed { agent, item });
-                    }
-                    Action::Start { run, agent, item, rerun } => self.start(run, &agent, item, rerun)?,
+                    Action::Claim(wish) => inputs.push(Input::Claimed(self.claim(wish))),
+                    Action::Start { run, agent, cause, rerun } => self.start(run, &agent, cause, rerun)?,
+                    Action::StartItem { run, item } => self.start_item(run, item)?,
                     Action::RerunLimit { agent, max } => self.note_rerun_limit(&agent, max),
-                    Action::KillAll => self.running.values().for_each(|running| running.kill.kill(OPERATOR, None)),
+                    Action::KillAll => self.runs.kill_all(OPERATOR),
                     Action::Finish => self.is_done = true,
+                    // Of schedulers.
+                    _ => {}
                 }
             }
         }
         Ok(())
     }
 
-    /// Takes the oldest queued item of an agent: from the commit on it is running, as the instance made here.
-    fn claim(&mut self, name: &str) -> Option<i64> {
-        let agent = self.agents.get(name)?;
-        let identity = new_identity(&agent.name);
-        let (claimer, for_agent) = (identity.clone(), name.to_owned());
-        let claim = self.host.store.write(move |tx| items::claim_next(tx, &for_agent, &claimer, UnixMs::now()));
-        match claim {
-            Ok(item) => {
-                let item = item?;
-                let id = item.id;
-                self.claimed.insert(id, (identity, item));
-                Some(id)
-            }
-            Err(error) => {
-                self.log(agent, &Entry::new(Level::Error, "claim failed").field("error", format!("{error:#}")));
-                None
-            }
-        }
+    fn claim(&mut self, wish: Wish) -> Claimed {
+        // Nothing is pushed out: the items are those of one run, and a process of its own has room for them.
+        let order = claim::Order { wish, accepted: BTreeMap::new(), capacity: u64::MAX, max_reruns: 0 };
+        let Taken { claimed, items, .. } =
+            self.host.store.write(move |tx| claim::take(tx, &order, UnixMs::now())).unwrap_or_else(|error| {
+                if let Some(agent) = self.agents.values().next() {
+                    self.log(agent, &Entry::new(Level::Error, "claim failed").field("error", format!("{error:#}")));
+                }
+                Taken::default()
+            });
+        self.claimed.extend(items);
+        claimed
     }
 
-    fn start(&mut self, key: RunKey, agent: &str, item: Option<i64>, rerun: u32) -> Result<()> {
-        let Some(agent) = self.agents.get(agent).cloned() else { return Ok(()) };
-        let claimed = item.and_then(|item| self.claimed.remove(&item));
-        let is_root = claimed.is_none();
-        let order = match claimed {
-            Some((identity, item)) => called_order(agent, identity, item),
-            None => self.root_order(agent, rerun)?,
-        };
-        let info = order.info();
-        let kill = Arc::new(KillSwitch::default());
-        let (host, handle, switch) = (Arc::clone(self.host), self.handle.clone(), Arc::clone(&kill));
-        let instance = info.instance.clone();
-        let thread = worker::spawn(format!("run-{instance}"), move || {
-            let outcome = worker::guarded(|| carry_out(&host, &order, &switch)).unwrap_or_else(|error| crashed(&error));
-            handle.send(Event::RunEnded { instance, outcome: Box::new(outcome) });
-        })?;
-        self.running.insert(info.instance.clone(), Running { key, info, is_root, kill, thread });
-        Ok(())
+    fn start_item(&mut self, key: RunKey, item: i64) -> Result<()> {
+        let Some((identity, item)) = self.claimed.remove(&item) else { return Ok(()) };
+        let Some(agent) = self.agents.get(&item.agent) else { return Ok(()) };
+        self.runs.start(key, item_order(Arc::clone(agent), identity, item, 1), None)
     }
 
     /// The run that the process exists for, or a rerun of it, registered at the gateway.
-    fn root_order(&mut self, agent: Arc<Agent>, rerun: u32) -> Result<Order> {
+    fn start(&mut self, key: RunKey, agent: &str, cause: Cause, rerun: u32) -> Result<()> {
+        let Some(agent) = self.agents.get(agent).cloned() else { return Ok(()) };
+        let trigger = match cause {
+            Cause::RerunOf(before) => self.runs.chain(before),
+            _ => self.root_trigger.take(),
+        };
+        let Some(trigger) = trigger else { return Ok(()) };
         if rerun > 0 {
             let entry = Entry::new(Level::Info, format!("{} requested rerun", agent.name));
             self.log(&agent, &entry.field("rerun", rerun).field("maxReruns", self.max_reruns));
             self.finished.reruns = rerun;
         }
-        let identity = new_identity(&agent.name);
-        let origin = Origin {
-            trigger: self.root_trigger.kind(),
-            source: self.root_trigger.source().map(str::to_owned),
-            rerun,
-            depth: 0,
-            chain: vec![agent.name.to_string()],
-            call_id: None,
-        };
-        let (registered, origin_of) = (identity.clone(), origin.clone());
-        self.host.store.write(move |tx| containers::register(tx, &registered, &origin_of, None, UnixMs::now()))?;
-        let trigger = self.root_trigger.clone();
-        Ok(Order { identity, origin, agent, trigger, max_reruns: self.max_reruns })
+        let order = free_order(agent, trigger, rerun, self.max_reruns);
+        let (identity, origin) = (order.identity.clone(), order.origin.clone());
+        self.host.store.write(move |tx| containers::register(tx, &identity, &origin, None, UnixMs::now()))?;
+        self.root_runs.push(key);
+        self.runs.start(key, order, None)
     }
 
     fn ended(&mut self, instance: &str, outcome: Outcome) -> Result<()> {
-        let Some(running) = self.running.remove(instance) else { return Ok(()) };
-        // Its last act was to send the event; what is left of it takes no time.
-        let _ = worker::join(running.thread);
+        let Some(running) = self.runs.ended(instance, outcome.result) else { return Ok(()) };
         let (key, result) = (running.key, outcome.result);
-        if running.is_root {
+        if self.root_runs.contains(&key) {
             if let Some(usage) = outcome.usage {
                 *self.finished.usage.get_or_insert_default() += usage;
             }
-            self.finished.last = Some((running.info, outcome));
+            self.finished.last = Some((running.info.clone(), outcome));
         }
-        self.feed(Input::Ended { run: key, result })
+        Runs::join(running);
+        self.feed(Input::Ended { run: key, result })?;
+        self.runs.forget(key);
+        Ok(())
     }
 
     fn note_rerun_limit(&self, agent: &str, max: u32) {
@@ -245,34 +218,5 @@ impl Shell<'_> {
     fn log(&self, agent: &Agent, entry: &Entry) {
         agent.log.write(entry);
         self.host.observer.report(&Report::Entry { agent: agent.name.as_str(), entry });
-    }
-}
-
-fn new_identity(agent: &AgentName) -> Identity {
-    Identity { instance: InstanceId::generate(agent), secret: Secret::new(ids::uuid_v4()) }
-}
-
-/// A run that carries out a call.
-fn called_order(agent: Arc<Agent>, identity: Identity, item: Item) -> Order {
-    let origin = items::origin(&item);
-    let context = item.context.get("context").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
-    let trigger = Trigger::Agent { caller: item.source, context };
-    Order { identity, origin, agent, trigger, max_reruns: 0 }
-}
-
-/// The outcome of a run whose thread panicked.
-fn crashed(error: &anyhow::Error) -> Outcome {
-    let now = UnixMs::now();
-    Outcome {
-        class: Class::LaunchFailure,
-        result: RunResult::Error,
-        exit_code: None,
-        exit_reason: None,
-        error: Some(error.to_string()),
-        return_value: None,
-        usage: None,
-        model_failure: None,
-        started_at: now,
-        finished_at: now,
     }
 }

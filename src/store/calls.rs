@@ -205,3 +205,37 @@ pub fn sweep(tx: &Tx<'_>, run_time: impl Fn(&str) -> Option<Duration>, now: Unix
     .execute([before(KEPT), before(KEPT_WITHOUT_CALLER)])?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::outcome::Class;
+    use crate::store::Store;
+    use crate::store::runs::finish_run;
+    use crate::store::runs::testing::{POLICY, identity, outcome, register};
+    use crate::store::testing::call;
+
+    #[test]
+    fn open_calls_without_an_open_item_fail_at_a_start() {
+        let store = Store::open_in_memory().unwrap();
+        let caller = register(&store, "dev");
+        for (id, now) in [("done", 1), ("running", 2), ("queued", 3), ("orphan", 4)] {
+            call(&store, &caller, id, now);
+        }
+        let (first, second) = (identity("reviewer"), identity("reviewer"));
+        store
+            .write(move |tx| {
+                items::claim_next(tx, "reviewer", &first, UnixMs(10))?;
+                finish_run(tx, first.instance.as_str(), &outcome(Class::Ok, 0), &POLICY, UnixMs(11))?;
+                items::claim_next(tx, "reviewer", &second, UnixMs(12))?;
+                Ok(tx.execute("DELETE FROM work_items WHERE call_id = 'orphan'", [])?)
+            })
+            .unwrap();
+        assert_eq!(store.write(|tx| fail_orphans(tx, UnixMs(20))).unwrap(), 1);
+        let state = |id: &str| store.read(|db| get(db, id, &caller)).unwrap().unwrap();
+        assert_eq!(state("orphan"), CallState::Error { message: "scheduler restarted".into() });
+        assert_eq!(state("done"), CallState::Completed { return_value: None });
+        assert_eq!((state("running"), state("queued")), (CallState::Running, CallState::Pending));
+        assert_eq!(store.write(|tx| fail_orphans(tx, UnixMs(21))).unwrap(), 0);
+    }
+}

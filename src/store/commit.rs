@@ -4,6 +4,7 @@
 //! savepoint of one transaction, commits once, and only then answers all.
 
 use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -112,12 +113,19 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection, tally: Arc<Tally>, monitor: Arc<Monitor>) -> Result<Self> {
+    /// `dir`: where the file is.
+    pub(super) fn start(
+        connection: Connection,
+        dir: PathBuf,
+        tally: Arc<Tally>,
+        monitor: Arc<Monitor>,
+    ) -> Result<Self> {
         let (sender, receiver) = bounded(WAITING);
         let late = Arc::default();
         let shared = Arc::clone(&late);
         let committer = Committer {
             connection,
+            dir,
             receiver,
             waiting: VecDeque::new(),
             late: shared,
@@ -174,6 +182,7 @@ impl Writer {
 
 struct Committer {
     connection: Connection,
+    dir: PathBuf,
     receiver: Receiver<Message>,
     waiting: VecDeque<Box<dyn Job>>,
     late: Arc<Mutex<Late>>,
@@ -322,7 +331,7 @@ impl Committer {
     fn judge(&self, group: &Group) {
         let lost = group.lost.as_ref().map(ToString::to_string);
         match lost.or_else(|| group.failure.clone()) {
-            Some(reason) => self.monitor.failed(&reason),
+            Some(reason) => self.monitor.failed(&health::explain(&reason, &self.dir)),
             None if group.has_changed => self.monitor.succeeded(),
             None => {}
         }
@@ -348,7 +357,7 @@ mod tests {
     use crate::base::clock::UnixMs;
     use crate::store::items;
     use crate::store::testing::{dir, insert, new_item};
-    use crate::store::{Health, Store, is_unavailable};
+    use crate::store::{Backend, Health, Store, is_unavailable};
 
     fn file() -> (tempfile::TempDir, Store) {
         let dir = dir();
@@ -540,8 +549,10 @@ mod tests {
     #[test]
     fn late_changes_go_with_the_next_commit_or_by_themselves() {
         let (_dir, store) = file();
+        let go = hold(&store);
         store.submit_late(10, |tx| add(tx).map(drop)).unwrap();
         assert_eq!(count(&store), 0);
+        go.send(()).unwrap();
         store.write(|_| Ok(())).unwrap();
         assert_eq!(count(&store), 1);
         let begin = Instant::now();
@@ -555,13 +566,16 @@ mod tests {
     #[test]
     fn only_so_many_late_changes_wait() {
         let (_dir, store) = file();
-        for _ in 0..4 {
-            store.submit_late(LATE_BYTES / 4, |tx| add(tx).map(drop)).unwrap();
-        }
-        assert_eq!(count(&store), 0);
-        store.submit_late(1, |tx| add(tx).map(drop)).unwrap();
-        assert_eq!(count(&store), 5);
-        store.submit_late(LATE_BYTES, |tx| add(tx).map(drop)).unwrap();
-        assert_eq!(count(&store), 5);
+        let Backend::File { writer, .. } = &store.backend else { panic!("it is in memory") };
+        let is_kept = |bytes| writer.submit_late(bytes, |tx| add(tx).map(drop)).is_ok();
+        let go = hold(&store);
+        assert!((0..4).all(|_| is_kept(LATE_BYTES / 4)));
+        assert!(!is_kept(1));
+        go.send(()).unwrap();
+        store.write(|_| Ok(())).unwrap();
+        assert_eq!(count(&store), 4);
+        store.submit_late(LATE_BYTES + 1, |tx| add(tx).map(drop)).unwrap();
+        assert_eq!(count(&store), 5, "too much to wait");
+        assert!(is_kept(LATE_BYTES));
     }
 }

@@ -185,7 +185,7 @@ fn live_row(row: &Row<'_>) -> rusqlite::Result<LiveRow> {
     })
 }
 
-fn parse_trigger(word: &str) -> TriggerKind {
+pub(super) fn parse_trigger(word: &str) -> TriggerKind {
     [TriggerKind::Schedule, TriggerKind::Webhook, TriggerKind::Agent]
         .into_iter()
         .find(|kind| kind.as_str() == word)

@@ -7,6 +7,16 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 use super::Tx;
 
+/// Set: the scheduler is paused.
+pub const PAUSED: &str = "paused";
+/// Set while a scheduler runs; still there at its start when the last one did not end as it should.
+pub const UNCLEAN: &str = "unclean";
+
+/// Set: this agent is paused.
+pub fn disabled(agent: &str) -> String {
+    format!("disabled:{agent}")
+}
+
 /// The value of a flag, if it is set.
 ///
 /// # Errors

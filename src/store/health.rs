@@ -1,11 +1,14 @@
 //! Whether the database takes changes: what counts as a failure of the disk, and who is told (scheduler.md §2.2).
 
 use std::fmt;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use rusqlite::ErrorCode;
+use rustix::fs::{StatVfsMountFlags, statvfs};
 
 use super::guard;
+use crate::base::worker;
 
 /// The database takes no changes now: the disk is full or broken, someone else holds the file, or it is closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +44,17 @@ pub(super) fn reason(error: &anyhow::Error) -> Option<String> {
         cause.is::<Unavailable>() || cause.downcast_ref::<rusqlite::Error>().is_some_and(is_disk_failure)
     });
     cause.map(ToString::to_string)
+}
+
+/// Adds what the file system says about itself; SQLite only knows that something failed.
+pub(super) fn explain(reason: &str, dir: &Path) -> String {
+    match statvfs(dir) {
+        Ok(found) if found.f_flag.contains(StatVfsMountFlags::RDONLY) => {
+            format!("{reason} (the file system is read-only)")
+        }
+        Ok(found) if found.f_bavail == 0 => format!("{reason} (the file system is full)"),
+        _ => reason.to_owned(),
+    }
 }
 
 fn is_disk_failure(error: &rusqlite::Error) -> bool {
@@ -107,7 +121,8 @@ impl Monitor {
     fn tell(&self, health: Health) {
         let listener = guard(&self.listener).clone();
         if let Some(listener) = listener {
-            listener(health);
+            // Its panic must not end the thread of the database.
+            let _ = worker::guarded(|| listener(health));
         }
     }
 }
@@ -145,5 +160,7 @@ mod tests {
         monitor.succeeded();
         monitor.succeeded();
         assert_eq!(seen.try_iter().collect::<Vec<_>>(), [Health::Down("full".into()), Health::Up]);
+        monitor.listen(Arc::new(|_| panic!("in the listener")));
+        monitor.failed("full");
     }
 }

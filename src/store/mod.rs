@@ -5,16 +5,19 @@
 //!
 //! `al start` keeps it in a file, which one thread writes for all (`commit.rs`); a one-shot run keeps it in memory.
 
+pub mod activity;
 pub mod calls;
 mod commit;
 pub mod containers;
 pub mod flags;
 mod health;
+pub mod history;
 pub mod items;
 mod legacy;
 pub mod locks;
 mod open;
 pub mod receipts;
+pub mod retention;
 pub mod runs;
 mod schema;
 pub mod sessions;
@@ -77,9 +80,9 @@ impl Store {
     /// With path and reason when the file was written by a later release, or the system refuses; the file is then as it
     /// was.
     pub fn open(dir: &Path) -> Result<Opened> {
-        let open::Opened { writer, reader, set_aside, taken_over } = open::open(dir)?;
-        let (tally, monitor) = (Arc::new(Tally::load(&reader)?), Arc::default());
-        let writer = Writer::start(writer, Arc::clone(&tally), Arc::clone(&monitor))?;
+        let open::Opened { writer, reader, tally, set_aside, taken_over } = open::open(dir)?;
+        let (tally, monitor) = (Arc::new(tally), Arc::default());
+        let writer = Writer::start(writer, dir.to_owned(), Arc::clone(&tally), Arc::clone(&monitor))?;
         let backend = Backend::File { writer, reader: Mutex::new(Some(reader)) };
         Ok(Opened { store: Self { backend, tally, monitor }, set_aside, taken_over })
     }
@@ -115,7 +118,8 @@ impl Store {
     }
 
     /// Makes a change for a caller that does not wait. `then` is called once with the result, after the commit, on the
-    /// thread of the database (in memory: before this returns). It must be quick, and must not wait or write.
+    /// thread of the database (in memory, and when it is closed: before this returns). It must be quick, and must not
+    /// wait for anything, nor make a change.
     pub fn submit<T: Send + 'static>(
         &self,
         change: impl FnOnce(&Tx<'_>) -> Result<T> + Send + 'static,

@@ -10,7 +10,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
+use super::health::{self, Unavailable};
 use super::legacy::TakenOver;
+use super::tally::Tally;
 use super::{STATEMENTS, schema};
 use crate::base::clock::UnixMs;
 use crate::base::files;
@@ -22,10 +24,11 @@ const BUSY_TIMEOUT: Duration = Duration::from_millis(5000);
 /// The log is cut to this size after a burst made it larger.
 const KEPT_LOG_BYTES: i64 = 16 * 1024 * 1024;
 
-/// The two connections to an open file.
+/// The two connections to an open file, and what it holds.
 pub(super) struct Opened {
     pub(super) writer: Connection,
     pub(super) reader: Connection,
+    pub(super) tally: Tally,
     pub(super) set_aside: Option<PathBuf>,
     pub(super) taken_over: Option<TakenOver>,
 }
@@ -43,7 +46,15 @@ pub(super) fn open(dir: &Path) -> Result<Opened> {
         }
         opened => opened,
     };
-    opened.with_context(|| format!("open {}", path.display()))
+    opened.map_err(|error| explained(error, dir)).with_context(|| format!("open {}", path.display()))
+}
+
+/// A failure of the disk in words that help; any other error as it is.
+fn explained(error: anyhow::Error, dir: &Path) -> anyhow::Error {
+    match health::reason(&error) {
+        Some(reason) => Unavailable::new(health::explain(&reason, dir)).into(),
+        None => error,
+    }
 }
 
 fn open_file(path: &Path) -> Result<Opened> {
@@ -61,7 +72,8 @@ fn open_file(path: &Path) -> Result<Opened> {
     reader.pragma_update(None, "query_only", true)?;
     make_private(path)?;
     sync_directories(path)?;
-    Ok(Opened { writer, reader, set_aside: None, taken_over })
+    let tally = Tally::load(&reader)?;
+    Ok(Opened { writer, reader, tally, set_aside: None, taken_over })
 }
 
 fn connect(path: &Path, access: OpenFlags) -> Result<Connection> {

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use rusqlite::{OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::containers::parse_usage;
 use super::items::{Item, Kind};
 use super::{Tx, calls, int, items, locks};
 use crate::base::clock::UnixMs;
 use crate::model::outcome::{Class, Outcome, RunResult};
+use crate::model::wire::run_file::TriggerKind;
 use crate::model::wire::usage::Usage;
 
 /// Longest delay before another attempt.
@@ -214,6 +215,16 @@ fn end_call(
     }
 }
 
+/// Whether a run of an agent was started by this kind of trigger since then.
+///
+/// # Errors
+/// When the database fails.
+pub fn started_since(db: &Connection, agent: &str, trigger: TriggerKind, since: UnixMs) -> Result<bool> {
+    let mut query =
+        db.prepare_cached("SELECT 1 FROM runs WHERE agent = ? AND started_at >= ? AND trigger = ? LIMIT 1")?;
+    Ok(query.exists(params![agent, since.0, trigger.as_str()])?)
+}
+
 /// Runs for tests of this folder.
 #[cfg(test)]
 pub(super) mod testing {
@@ -275,9 +286,10 @@ mod tests {
     use super::testing::{POLICY, end, identity, outcome, register};
     use super::*;
     use crate::store::Store;
-    use crate::store::calls::{CallState, NewCall};
-    use crate::store::containers::{self, Registration};
+    use crate::store::calls::CallState;
+    use crate::store::containers;
     use crate::store::items::{Death, Which};
+    use crate::store::testing::call;
 
     /// An agent `dev` that is called to `reviewer`: the store, the caller's instance, the id of the call.
     fn with_call() -> (Store, String, String) {
@@ -285,19 +297,6 @@ mod tests {
         let caller = register(&store, "dev");
         call(&store, &caller, "c1", 10);
         (store, caller, "c1".into())
-    }
-
-    fn call(store: &Store, caller: &str, id: &str, now: i64) {
-        let caller = Registration {
-            instance: caller.into(),
-            agent: "dev".into(),
-            container_name: format!("al-{caller}"),
-            depth: 0,
-            chain: vec!["dev".into()],
-            call_id: None,
-        };
-        let call = NewCall { target: "reviewer".into(), context: format!("look at {id}"), call_id: Some(id.into()) };
-        store.write(move |tx| calls::accept(tx, &caller, &call, UnixMs(now))).unwrap();
     }
 
     fn claim(store: &Store, now: i64) -> Option<(String, Item)> {
@@ -523,18 +522,5 @@ mod tests {
         finish(&store, &instance, outcome(Class::Ok, 0), 0);
         sweep(&store, 24 * 60 * MINUTE);
         assert!(state(&store, &id, &caller).is_none());
-    }
-
-    #[test]
-    fn waiting_items_are_found_through_their_index() {
-        let store = Store::open_in_memory().unwrap();
-        let plan: String = store
-            .read(|db| {
-                let sql = "EXPLAIN QUERY PLAN SELECT id FROM work_items WHERE agent = 'a' AND state = 'queued'
-                           AND (not_before <= 5 OR not_before > 9) ORDER BY enqueued_at, id LIMIT 1";
-                Ok(db.query_row(sql, [], |row| row.get(3))?)
-            })
-            .unwrap();
-        assert!(plan.contains("idx_work_pick (agent=? AND state=?)"), "{plan}");
     }
 }

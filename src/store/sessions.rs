@@ -8,22 +8,21 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::{Store, Tx};
 use crate::base::Secret;
 use crate::base::clock::UnixMs;
-use crate::base::ids::{hex64, sha256_hex};
+use crate::base::ids::sha256_hex;
 
 /// How long a session lasts after its last use.
 pub const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 /// Uses that come closer together than this are not each written down.
 const GRAIN: Duration = Duration::from_secs(60);
 
-/// Begins a session; gives its id, 64 hex digits.
+/// Begins a session with an id that nobody can guess.
 ///
 /// # Errors
 /// When the database fails.
-pub fn create(tx: &Tx<'_>, now: UnixMs) -> Result<Secret> {
-    let id = Secret::new(hex64());
+pub fn create(tx: &Tx<'_>, id: &Secret, now: UnixMs) -> Result<()> {
     tx.prepare_cached("INSERT INTO sessions (id_sha256, created_at, expires_at) VALUES (?, ?, ?)")?
-        .execute(params![digest(&id), now.0, now.plus(LIFETIME).0])?;
-    Ok(id)
+        .execute(params![digest(id), now.0, now.plus(LIFETIME).0])?;
+    Ok(())
 }
 
 /// Whether a session is valid; when it is, it is extended. That is written down at most a second later, at most once a
@@ -85,15 +84,22 @@ fn digest(id: &Secret) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::ids::hex64;
 
     const HOUR: i64 = 3_600_000;
+
+    fn begin(store: &Store) -> Secret {
+        let id = Secret::new(hex64());
+        let begun = id.clone();
+        store.write(move |tx| create(tx, &begun, UnixMs(0))).unwrap();
+        id
+    }
 
     #[test]
     fn a_session_lasts_a_day_after_its_last_use() {
         let store = Store::open_in_memory().unwrap();
-        let id = store.write(|tx| create(tx, UnixMs(0))).unwrap();
+        let id = begin(&store);
         let valid = |at: i64| visit(&store, &id, UnixMs(at)).unwrap();
-        assert_eq!(id.expose().len(), 64);
         assert!(valid(1) && valid(23 * HOUR) && valid(46 * HOUR));
         assert!(!valid(70 * HOUR));
         assert!(!visit(&store, &Secret::new("0".repeat(64)), UnixMs(1)).unwrap());
@@ -102,7 +108,7 @@ mod tests {
     #[test]
     fn the_database_does_not_tell_the_id() {
         let store = Store::open_in_memory().unwrap();
-        let id = store.write(|tx| create(tx, UnixMs(0))).unwrap();
+        let id = begin(&store);
         let kept: String =
             store.read(|db| Ok(db.query_row("SELECT id_sha256 FROM sessions", [], |row| row.get(0))?)).unwrap();
         assert_eq!(kept, sha256_hex(id.expose().as_bytes()));
@@ -111,7 +117,7 @@ mod tests {
     #[test]
     fn sessions_end_by_logout_by_a_new_key_and_by_time() {
         let store = Store::open_in_memory().unwrap();
-        let begin = || store.write(|tx| create(tx, UnixMs(0))).unwrap();
+        let begin = || begin(&store);
         let valid = |id: &Secret| visit(&store, id, UnixMs(1)).unwrap();
         let (one, two) = (begin(), begin());
         let ended = one.clone();

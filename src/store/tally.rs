@@ -102,13 +102,13 @@ struct Counts {
     latest: UnixMs,
 }
 
+const COUNT: &str = "SELECT agent, SUM(state = 'queued'), MAX(enqueued_at) FROM work_items GROUP BY agent";
+
 impl Tally {
     /// The numbers of a database that was just opened.
     pub(super) fn load(db: &Connection) -> Result<Self> {
         let mut counts = Counts::default();
-        // One pass over an index that has all it needs.
-        let mut query =
-            db.prepare("SELECT agent, SUM(state = 'queued'), MAX(enqueued_at) FROM work_items GROUP BY agent")?;
+        let mut query = db.prepare(COUNT)?;
         let mut rows = query.query([])?;
         while let Some(row) = rows.next()? {
             let (agent, queued): (String, i64) = (row.get(0)?, row.get(1)?);
@@ -190,5 +190,37 @@ impl Tally {
     pub(super) fn wake_call_waiters(&self) {
         *guard(&self.call_version) += 1;
         self.call_changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+    use crate::store::items::{self, Cleared};
+    use crate::store::testing::{dir, insert, plan};
+
+    #[test]
+    fn the_numbers_are_counted_at_the_start_and_kept_with_every_commit() {
+        let dir = dir();
+        let store = Store::open(dir.path()).unwrap().store;
+        for agent in ["dev", "docs", "dev", "gone"] {
+            insert(&store, agent, 5);
+        }
+        store.write(|tx| items::clear(tx, Some("gone"), Cleared::ByOperator, UnixMs(6))).unwrap();
+        let expected = BTreeMap::from([("dev".to_owned(), 2), ("docs".to_owned(), 1)]);
+        assert_eq!(store.queued_counts(), expected);
+        drop(store);
+        let store = Store::open(dir.path()).unwrap().store;
+        assert_eq!((store.queued_counts(), store.queued("dev"), store.queued("gone")), (expected, 2, 0));
+        assert_eq!(store.take_accepted(), [], "they were accepted before");
+        insert(&store, "dev", 1);
+        assert_eq!(store.take_accepted()[0].enqueued_at, UnixMs(5), "the clock was set back");
+    }
+
+    #[test]
+    fn counting_at_the_start_reads_an_index_only() {
+        let store = Store::open_in_memory().unwrap();
+        assert_eq!(plan(&store, COUNT), ["SCAN work_items USING COVERING INDEX idx_work_pick"]);
     }
 }

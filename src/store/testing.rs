@@ -5,8 +5,10 @@ use std::path::Path;
 use serde_json::json;
 
 use super::Store;
+use super::calls::{self, NewCall};
+use super::containers::Registration;
 use super::items::{self, Kind, NewItem};
-use super::receipts::{self, NewReceipt};
+use super::receipts::{self, Body, NewReceipt};
 use crate::base::clock::UnixMs;
 
 /// A directory for a database; in memory where there is such a place, because nothing here depends on a disk.
@@ -35,6 +37,20 @@ pub(super) fn insert(store: &Store, agent: &str, now: i64) -> i64 {
     store.write(move |tx| items::insert(tx, &item, UnixMs(now))).unwrap()
 }
 
+/// A call of a run of `dev` to `reviewer`.
+pub(super) fn call(store: &Store, caller: &str, id: &str, now: i64) {
+    let caller = Registration {
+        instance: caller.into(),
+        agent: "dev".into(),
+        container_name: format!("al-{caller}"),
+        depth: 0,
+        chain: vec!["dev".into()],
+        call_id: None,
+    };
+    let call = NewCall { target: "reviewer".into(), context: format!("look at {id}"), call_id: Some(id.into()) };
+    store.write(move |tx| calls::accept(tx, &caller, &call, UnixMs(now))).unwrap();
+}
+
 /// A delivery of such an event, with fields that must not be stored.
 pub(super) fn new_receipt(delivery_id: Option<&str>, now: UnixMs) -> NewReceipt {
     let headers = json!({ "x-github-event": "push", "authorization": "x", "cookie": "x", "x-hub-signature-256": "x" });
@@ -47,7 +63,7 @@ pub(super) fn new_receipt(delivery_id: Option<&str>, now: UnixMs) -> NewReceipt 
         action: Some("done".into()),
         client: Some("192.0.2.1".into()),
         headers: headers.as_object().unwrap().clone(),
-        body: b"{}".to_vec(),
+        body: Body::of(b"{}"),
         replay_of: None,
     }
 }

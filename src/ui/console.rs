@@ -138,6 +138,8 @@ impl Observer for Console {
                 state.running.retain(|running| running.instance != run.instance);
                 state.redraw();
             }
+            // Not passed on by the queue.
+            _ => {}
         }
     }
 }

@@ -103,11 +103,13 @@ impl Observer for Github {
                 let line = format!("{}  status: {}\n", UnixMs::now().local_time(), printable(text).replace('\n', " "));
                 emit(&line);
             }
-            Report::Ended { run, .. } => {
-                if group.as_ref().is_some_and(|open| open.instance.as_deref() == Some(&run.instance)) {
-                    close(&mut group);
-                }
+            Report::Ended { run, .. }
+                if group.as_ref().is_some_and(|open| open.instance.as_deref() == Some(&run.instance)) =>
+            {
+                close(&mut group);
             }
+            // Of another group, or not passed on by the queue.
+            _ => {}
         }
     }
 }

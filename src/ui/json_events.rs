@@ -48,6 +48,8 @@ impl Observer for JsonEvents {
                 emit(&Value::Object(object));
             }
             Report::Ended { run, outcome } => emit(&end(&run.instance, outcome)),
+            // Not passed on by the queue.
+            _ => {}
         }
     }
 }

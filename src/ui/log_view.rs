@@ -1,10 +1,10 @@
-//! The conversation view of log entries (scheduler.md §14). Pure.
+//! The views of log entries (scheduler.md §14). Pure.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::base::log::{Entry, Level};
 use crate::base::term::{Style, sgr};
-use crate::base::text::{cut, printable};
+use crate::base::text::{cut, printable, printable_json, single_line};
 
 /// Indent of lines that belong to the line above them: as wide as a time and two blanks.
 const INDENT: &str = "          ";
@@ -13,7 +13,31 @@ const LONGEST_DETAIL: usize = 300;
 /// Width that the rule above a run's first line is filled up to.
 const RULE_WIDTH: usize = 60;
 
-/// The lines of an entry; none when this view hides it. `name` is the log's name.
+/// Members that the raw view shows in their own way, or not at all.
+const NOT_THE_REST: [&str; 7] = ["level", "time", "msg", "name", "instance", "pid", "hostname"];
+
+/// An entry as one line with everything that is in it.
+pub fn raw(entry: &Entry, style: Style) -> String {
+    let level = entry.fields.get("level").and_then(Value::as_i64).unwrap_or(i64::from(entry.level.number()));
+    let (code, word) = match level {
+        10 => (sgr::GRAY, "TRACE".to_owned()),
+        20 => (sgr::CYAN, "DEBUG".to_owned()),
+        30 => (sgr::GREEN, "INFO ".to_owned()),
+        40 => (sgr::YELLOW, "WARN ".to_owned()),
+        50 => (sgr::RED, "ERROR".to_owned()),
+        other => (sgr::WHITE, format!("{:5}", format!("L{other}"))),
+    };
+    let head = style.paint(code, &format!("{} {word}", entry.time.local_time()));
+    let rest = entry.fields.iter().filter(|(name, _)| !NOT_THE_REST.contains(&name.as_str()));
+    let rest: Map<String, Value> = rest.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let mut text = printable(&entry.msg).replace('\n', "\\n");
+    if !rest.is_empty() {
+        text += &format!(" {}", printable_json(&Value::Object(rest).to_string()));
+    }
+    format!("{head} {}{}", Line { style, entry }.instance(), style.paint(code, &text))
+}
+
+/// The lines of an entry in the conversation; none when this view hides it. `name` is the log's name.
 pub fn conversation(entry: &Entry, name: &str, style: Style) -> Vec<String> {
     let msg = entry.msg.as_str();
     if matches!(msg, "event" | "tool done") || (entry.level <= Level::Debug && msg != "tool start") {
@@ -72,7 +96,7 @@ impl Line<'_> {
 
     fn instance(&self) -> String {
         match &self.entry.instance {
-            Some(instance) => self.style.paint(sgr::MAGENTA, &format!("[{instance}] ")),
+            Some(instance) => self.style.paint(sgr::MAGENTA, &format!("[{}] ", single_line(instance))),
             None => String::new(),
         }
     }
@@ -117,7 +141,7 @@ impl Line<'_> {
 
     fn run_start(&self, name: &str) -> Vec<String> {
         let container = self.entry.fields.get("container").and_then(Value::as_str);
-        let behind = container.map(|container| format!(" ({})", printable(container))).unwrap_or_default();
+        let behind = container.map(|container| format!(" ({})", single_line(container))).unwrap_or_default();
         let first = format!(
             "{}{}",
             self.of_instance(sgr::BOLD_MAGENTA, &printable(&self.entry.msg)),
@@ -127,7 +151,7 @@ impl Line<'_> {
             return vec![first];
         }
         let parts = [Some(name), self.entry.instance.as_deref(), container];
-        let label = format!(" {} ", parts.into_iter().flatten().collect::<Vec<_>>().join("  "));
+        let label = format!(" {} ", parts.into_iter().flatten().map(single_line).collect::<Vec<_>>().join("  "));
         let rule = "─".repeat(RULE_WIDTH.saturating_sub(label.chars().count()));
         let header = format!(
             "{}{}{}",
@@ -172,6 +196,40 @@ mod tests {
         assert_eq!(shown(entry("output").field("text", "hi\x1b[2J")), ["  [dev-00000001] hi\u{FFFD}[2J"]);
         let warning = Entry::new(Level::Warn, "container stderr").field("stderr", "careful");
         assert_eq!(shown(warning), ["  WARN: container stderr careful"]);
+    }
+
+    #[test]
+    fn the_raw_view_has_everything_in_one_line() {
+        let shown = |entry: &Entry, style| {
+            let line = raw(entry, style);
+            let at = line.find(':').unwrap() - 2;
+            format!("{}HH:MM:SS{}", &line[..at], &line[at + 8..])
+        };
+        let entry = Entry::new(Level::Warn, "two\nlines \u{1b}[2J")
+            .of_instance("dev-00000001\n")
+            .field("pid", 7)
+            .field("stderr", "a\n\u{9b}")
+            .field("n", 1);
+        let expected = r#"HH:MM:SS WARN  [dev-00000001 ] two\nlines �[2J {"stderr":"a\n\u009b","n":1}"#;
+        assert_eq!(shown(&entry, Style::PLAIN), expected);
+        let colour = Style { colour: true, live: false };
+        assert_eq!(
+            shown(&Entry::new(Level::Error, "m").of_instance("i"), colour),
+            "\u{1b}[31mHH:MM:SS ERROR\u{1b}[0m \u{1b}[35m[i] \u{1b}[0m\u{1b}[31mm\u{1b}[0m"
+        );
+        for (level, word) in [(10, "TRACE m"), (20, "DEBUG m"), (30, "INFO  m"), (60, "L60   m"), (7, "L7    m")] {
+            let stored = serde_json::json!({"level": level, "time": 0, "msg": "m"});
+            let line = shown(&Entry::from_stored(stored.as_object().unwrap().clone()), Style::PLAIN);
+            assert_eq!(line, format!("HH:MM:SS {word}"));
+        }
+    }
+
+    #[test]
+    fn names_of_a_foreign_entry_cannot_begin_lines_of_their_own() {
+        let entry = Entry::new(Level::Info, "Starting dev container run\nnow").field("container", "c\nd");
+        let lines = conversation(&entry.of_instance("i\nj"), "na\nme", Style::PLAIN);
+        assert!(lines[1].starts_with("── na me  i j  c d ─"), "{lines:?}");
+        assert!(lines[2].ends_with("[i j] Starting dev container run\n          now (c d)"), "{lines:?}");
     }
 
     #[test]

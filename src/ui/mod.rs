@@ -2,7 +2,10 @@
 
 pub mod console;
 pub mod github;
+pub mod headless;
 pub mod json_events;
 pub mod log_view;
 pub mod queue;
+pub mod queue_view;
+pub mod stat_view;
 pub mod summary;

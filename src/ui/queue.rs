@@ -1,6 +1,7 @@
 //! Between runs and the view: a queue, so that whoever does not read our output cannot stop a run from being killed,
 //! timed out or cleaned up.
 
+use std::io::Write as _;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -68,6 +69,13 @@ impl Queue {
 impl Observer for Queue {
     fn report(&self, report: &Report<'_>) {
         let report = match report {
+            // Beside the view: warnings go to stderr, whatever stdout shows.
+            Report::Warning { text } => {
+                let _ = writeln!(std::io::stderr(), "Warning: {text}");
+                return;
+            }
+            // For whoever keeps a status; a reader sees the entries that say so.
+            Report::ToolError { .. } | Report::Recorded { .. } | Report::Leftover { .. } => return,
             Report::Build { image, text } => Owned::Build { image: (*image).to_owned(), text: (*text).to_owned() },
             Report::Started(run) => Owned::Started((*run).clone()),
             Report::Status { instance, text } => {

@@ -11,7 +11,7 @@ use action_llama::base::log::Log;
 use action_llama::base::{Secret, ids};
 
 use action_llama::base::subnet::Subnet;
-use action_llama::gateway::{ContainerFace, ContainerListener, Gateway};
+use action_llama::gateway::{ContainerListener, Gateway, Parts, bind};
 use action_llama::model::names::{AgentName, InstanceId};
 use action_llama::model::outcome::{Class, Outcome, RunResult};
 use action_llama::model::status::AgentStatus;
@@ -29,7 +29,7 @@ use crate::support::wait;
 
 /// A running face and both sides of it.
 struct Fixture {
-    face: Option<ContainerFace>,
+    gateway: Option<Gateway>,
     address: SocketAddr,
     store: Arc<Store>,
     events: Receiver<Event>,
@@ -58,16 +58,17 @@ impl Fixture {
         let agents: BTreeMap<_, _> =
             agents.map(|(name, scale, paused)| (name.to_owned(), agent(name, scale, paused))).into();
         handle.publish(Snapshot { agents, max_call_depth: 3, ..Snapshot::default() });
-        let listener = ContainerListener {
-            address: (Ipv4Addr::LOCALHOST, 0).into(),
-            peers,
+        let gateway = Gateway::start(Parts {
+            store: store.clone(),
+            handle: handle.clone(),
+            log: Arc::new(Log::new(&dir.path().join("logs"), "gateway")),
             socket_dir: dir.path().to_owned(),
             lock_timeout: Duration::from_secs(1800),
-        };
-        let log = Arc::new(Log::new(&dir.path().join("logs"), "gateway"));
-        let face = Gateway::start_container_face(listener, store.clone(), handle.clone(), log).unwrap();
-        let address = face.address();
-        Self { face: Some(face), address, store, events, handle, dir }
+        })
+        .unwrap();
+        let listener = bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let address = gateway.start_container_face(ContainerListener { listener, peers }).unwrap();
+        Self { gateway: Some(gateway), address, store, events, handle, dir }
     }
 
     /// Registers a run of `chain`'s last agent.
@@ -250,6 +251,8 @@ fn bodies_have_limits_by_path() {
         write!(&sock, "POST {path} HTTP/1.1\r\nContent-Length: {}\r\n\r\n", limit + 1).unwrap();
         let answer = Answer::parse(&read_all(&sock).unwrap());
         assert_eq!((answer.status, answer.json()), (413, error("payload too large")), "{path}");
+        let line = format!("\"path\":\"{path}\",\"status\":413,\"duration\":0,\"reason\":\"payload too large\"");
+        assert!(fixture.log().contains(&line), "{}", fixture.log());
         let answer = request(fixture.address, "POST", path, "", &" ".repeat(limit));
         assert_ne!(answer.status, 413, "{path}");
     }
@@ -357,7 +360,7 @@ fn a_run_may_make_a_thousand_calls() {
     fixture.case(&dev, wire::CALLS, &body, 409, &reason("call limit of this run reached"));
     fixture.call(&fixture.run(&["dev"]), "reviewer");
     // Nor does a run fill the log.
-    fixture.face.take().unwrap().stop();
+    fixture.gateway.take().unwrap().stop();
     assert!(fixture.log().contains("request lines suppressed"));
 }
 
@@ -451,7 +454,7 @@ fn stopping_ends_long_polls() {
     write!(&sock, "GET /calls/{id}?secret={}&wait=60 HTTP/1.1\r\n\r\n", dev.secret).unwrap();
     wait::until("poll", || fixture.log().matches("/calls/:callId").count(), |count| *count > 0);
     let before = Instant::now();
-    fixture.face.take().unwrap().stop();
+    fixture.gateway.take().unwrap().stop();
     assert!(before.elapsed() < Duration::from_secs(2), "{:?}", before.elapsed());
     assert_eq!(Answer::parse(&read_all(&sock).unwrap()).json(), json!({"status": "pending"}));
     assert!(connect(fixture.address).is_err());
@@ -553,15 +556,7 @@ fn peers_outside_the_network_get_no_answer() {
 #[test]
 fn an_address_in_use_says_so() {
     let fixture = Fixture::new();
-    let listener = ContainerListener {
-        address: fixture.address,
-        peers: Subnet::LOOPBACK,
-        socket_dir: fixture.dir.path().to_owned(),
-        lock_timeout: Duration::from_secs(1),
-    };
-    let log = Arc::new(Log::new(fixture.dir.path(), "gateway"));
-    let started = Gateway::start_container_face(listener, fixture.store.clone(), fixture.handle.clone(), log);
-    let error = started.err().expect("the address is taken");
+    let error = bind(fixture.address).expect_err("the address is taken");
     assert!(error.to_string().contains(&fixture.address.to_string()), "{error}");
     let kind = error.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
     assert_eq!(kind, Some(std::io::ErrorKind::AddrInUse));

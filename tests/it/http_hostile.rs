@@ -13,12 +13,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use action_llama::base::log::{Entry, Level, Log};
+use action_llama::config::webhook::Filter;
 use action_llama::http::{Face, Front, Head, Limits, Options, Reply, Req};
 
-use crate::support::http::{Answer, connect, exchange, get, read_all, request};
+use crate::support::gateway::{Bed, Setup, source};
+use crate::support::http::{Answer, connect, connect_from, exchange, get, read_all, request};
 use crate::support::wait;
 
 const SETTINGS: &str = "AL_TEST_HOSTILE";
+/// Settings with which the server is a real gateway.
+const PUBLIC: &str = "public";
 /// Peer that the test's face turns away.
 const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
 const SMALL_BODY: usize = 1000;
@@ -76,6 +80,9 @@ const DEFAULT: Settings = Settings { head_ms: 8000, body_ms: 8000, body_bytes: 6
 #[ignore = "the server process that the hostile tests start"]
 fn server_process() {
     let Ok(settings) = std::env::var(SETTINGS) else { return };
+    if settings == PUBLIC {
+        return serve_public_face();
+    }
     let numbers: Vec<u64> = settings.split(',').map(|number| number.parse().unwrap()).collect();
     let descriptors = rustix::process::Rlimit { current: Some(64), maximum: Some(numbers[3]) };
     rustix::process::setrlimit(rustix::process::Resource::Nofile, descriptors).unwrap();
@@ -89,10 +96,26 @@ fn server_process() {
         ..Limits::default()
     };
     let front = start(listener, limits, &dir, Arc::default());
-    writeln!(std::io::stdout(), "\nport={}", front.address().port()).unwrap();
-    // Until the test ends.
-    let _ = std::io::stdin().read(&mut [0; 1]);
+    serve_until_the_test_ends(front.address());
     front.stop(Duration::from_secs(1));
+}
+
+/// The public face of a gateway as it is, with sources `test` and `github` (signed), until the test ends.
+fn serve_public_face() {
+    let bed = Bed::with(Setup {
+        webhook_rate_limit: 0,
+        secrets: vec![("github_webhook_secret", "default", "s1".into())],
+        sources: vec![source("t", "test"), source("g", "github")],
+        triggers: vec![("dev", "t", Filter::default()), ("dev", "g", Filter::default())],
+        ..Setup::default()
+    });
+    serve_until_the_test_ends(bed.public);
+}
+
+fn serve_until_the_test_ends(address: SocketAddr) {
+    let mut out = std::io::stdout();
+    writeln!(out, "\nport={}", address.port()).unwrap();
+    let _ = std::io::stdin().read(&mut [0; 1]);
 }
 
 fn start(listener: TcpListener, limits: Limits, dir: &Path, face: Arc<Echo>) -> Front {
@@ -105,17 +128,25 @@ fn start(listener: TcpListener, limits: Limits, dir: &Path, face: Arc<Echo>) -> 
 struct Server {
     child: Child,
     address: SocketAddr,
-    descriptors: usize,
+    /// Threads and descriptors when nothing is going on.
+    quiet: (usize, usize),
     dir: tempfile::TempDir,
+    /// A path, and what is answered there to a healthy request.
+    healthy: (&'static str, &'static str),
 }
 
 impl Server {
     fn start(settings: Settings) -> Self {
-        let dir = tempfile::tempdir().unwrap();
         let Settings { head_ms, body_ms, body_bytes, descriptors } = settings;
+        Self::start_as(&format!("{head_ms},{body_ms},{body_bytes},{descriptors}"), ("/", "5"))
+    }
+
+    /// A server whose answer to `hello` at a path is known.
+    fn start_as(settings: &str, healthy: (&'static str, &'static str)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "http_hostile::server_process", "--ignored", "--nocapture"])
-            .env(SETTINGS, format!("{head_ms},{body_ms},{body_bytes},{descriptors}"))
+            .env(SETTINGS, settings)
             .env("AL_TEST_DIR", dir.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -125,10 +156,21 @@ impl Server {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
         let port = lines.find_map(|line| line.strip_prefix("port=")?.parse().ok()).expect("the server starts");
         let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
-        let mut server = Self { child, address, descriptors: 0, dir };
+        let mut server = Self { child, address, quiet: (0, 0), dir, healthy };
         server.healthy();
-        server.descriptors = wait::until("quiet", || server.count(), |(threads, _)| *threads == 0).1;
+        let mut last_counts = [(0, 0); 10];
+        let next_count = || {
+            last_counts.rotate_left(1);
+            last_counts[9] = server.count();
+            last_counts
+        };
+        server.quiet = wait::until("quiet", next_count, |last| last.iter().all(|count| *count == last[9]))[9];
         server
+    }
+
+    /// The public face of a gateway.
+    fn start_public() -> Self {
+        Self::start_as(PUBLIC, ("/health", r#"{"status":"ok"}"#))
     }
 
     fn proc_dir(&self, name: &str) -> Vec<PathBuf> {
@@ -147,8 +189,9 @@ impl Server {
     #[track_caller]
     fn healthy(&self) -> Duration {
         let before = Instant::now();
-        let answer = request(self.address, "POST", "/", "", "hello");
-        assert_eq!((answer.status, answer.body.as_str()), (200, "5"));
+        let answer =
+            request(self.address, if self.healthy.0 == "/" { "POST" } else { "GET" }, self.healthy.0, "", "hello");
+        assert_eq!((answer.status, answer.body.as_str()), (200, self.healthy.1));
         let took = before.elapsed();
         assert!(took < Duration::from_secs(1), "took {took:?}");
         took
@@ -158,7 +201,7 @@ impl Server {
     #[track_caller]
     fn unharmed(&self) {
         self.healthy();
-        wait::until("threads and descriptors", || self.count(), |count| *count == (0, self.descriptors));
+        wait::until("threads and descriptors", || self.count(), |count| *count == self.quiet);
     }
 }
 
@@ -265,7 +308,8 @@ fn malformed_requests() {
     case(&server, &with("Expect: something"), 417);
     case(&server, b"GET / HTTP/1.1\nHost: x\n\n", 400);
     case(&server, &with("A: b\r\n folded"), 400);
-    case(&server, &with("A: \u{fc}"), 400);
+    case(&server, &with("A\u{fc}: b"), 400);
+    case(&server, &with("A: \u{fc}"), 200);
     case(&server, b"GET / HTTP/1.1\r\nA: \0\r\n\r\n", 400);
     case(&server, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400);
     case(&server, &with("A: b\r\n".repeat(200).trim_end()), 431);
@@ -344,7 +388,7 @@ fn chunked_bodies() {
     case(&server, &[b"3e8\r\n".as_slice(), &[b'x'; 1000], b"\r\n1\r\n"].concat(), 413, "payload too large");
     case(&server, b"ffffffffffffffff\r\n", 400, "chunk");
     case(&server, b"5\nhello\n0\n\n", 400, "LF");
-    case(&server, b"5\r\nhel", 400, "ended early");
+    case(&server, b"5\r\nhel", 400, "failed to read request body");
     case(&server, &[b"1;".as_slice(), &[b'e'; 300], b"\r\n"].concat(), 400, "long");
     server.unharmed();
 }
@@ -425,20 +469,11 @@ fn failing_handlers() {
 #[test]
 fn strangers_get_no_answer() {
     let server = Server::start(DEFAULT);
-    let sock = bound_to(STRANGER, server.address);
+    let sock = connect_from(STRANGER, server.address).unwrap();
     let _ = (&sock).write_all(b"GET / HTTP/1.1\r\n\r\n");
     let answer = read_all(&sock).unwrap_or_default();
     assert_eq!(answer, b"");
     server.unharmed();
-}
-
-/// A connection from an address of our choice.
-fn bound_to(from: Ipv4Addr, to: SocketAddr) -> TcpStream {
-    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
-    let sock = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
-    bind(&sock, &SocketAddr::new(from.into(), 0)).unwrap();
-    connect(&sock, &to).unwrap();
-    TcpStream::from(sock)
 }
 
 #[test]
@@ -485,8 +520,9 @@ impl Random {
 #[test]
 fn the_inner_server_is_made_again() {
     let server = Server::start(DEFAULT);
-    std::fs::remove_file(server.dir.path().join("s")).unwrap();
+    std::fs::remove_file(server.dir.path().join("s.1")).unwrap();
     server.unharmed();
+    assert!(server.dir.path().join("s.2").exists());
 }
 
 #[test]
@@ -516,4 +552,72 @@ fn stopping_answers_what_was_accepted_and_refuses_the_rest() {
     assert_eq!(read_all(&half_open).unwrap_or_default(), b"");
     assert!(connect(address).is_err());
     half_open.shutdown(Shutdown::Both).ok();
+}
+
+/// Answers of the public face to bodies that are meant to hurt whoever reads them.
+#[test]
+fn bodies_that_are_hard_to_read() {
+    let server = Server::start_public();
+    let deep = |open: &str| open.repeat(10_000_000 / open.len());
+    #[track_caller]
+    fn case(server: &Server, path: &str, fields: &str, body: &str, allowed: &[u16]) {
+        let answer = request(server.address, "POST", path, fields, body);
+        assert!(allowed.contains(&answer.status), "{path} {fields} {:?}: {answer:?}", &body[..body.len().min(40)]);
+    }
+    let form = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let multipart = "Content-Type: multipart/form-data; boundary=b\r\n";
+    for open in ["[", "{\"a\":", "{\"event\":[", "\"\\u0000"] {
+        case(&server, "/webhooks/test", "", &deep(open), &[400]);
+        case(&server, "/webhooks/github", "", &deep(open), &[401]);
+    }
+    let nested = |depth: usize| format!("{{\"event\":\"x\",\"other\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
+    case(&server, "/webhooks/test", "", &nested(4_000_000), &[200, 400]);
+    case(&server, "/webhooks/test", form, &format!("payload={}", deep("%5B")), &[400]);
+    case(&server, "/webhooks/test", form, &deep("a=&"), &[400]);
+    case(&server, "/api/auth/login", "", &"[".repeat(131_072), &[400]);
+    case(&server, "/login", multipart, &"--b\r\n".repeat(21_000), &[401]);
+    case(&server, "/login", form, &"key=x&".repeat(21_000), &[401]);
+    case(&server, "/login", "", &"\0".repeat(131_072), &[429, 401]);
+    server.unharmed();
+}
+
+#[test]
+fn heads_that_are_hard_to_read() {
+    let server = Server::start_public();
+    let many = |item: &str| item.repeat(15_000 / item.len());
+    for field in [
+        format!("X-Forwarded-For: {}", many("127.0.0.1,")),
+        format!("X-Forwarded-For: {}", many(",")),
+        format!("X-Forwarded-For: {}", many("[")),
+        format!("Cookie: {}", many("al_session=;")),
+        format!("Cookie: {}", many("=")),
+        format!("Cookie: al_session={}", many("a")),
+        format!("Authorization: Bearer {}", many("a")),
+        format!("X-Hub-Signature-256: sha256={}", many("f")),
+        format!("X-Hub-Signature-256: {}", "\u{20ac}".repeat(1000)),
+        format!("Accept: {}", many("text/html,")),
+        format!("Content-Type: {}", many("multipart/form-data; boundary=")),
+        format!("Origin: {}", many("http://")),
+    ] {
+        for path in ["/webhooks/github", "/control/pause", "/login", "/api/logs/agents/x", "/locks/status"] {
+            let answer = request(server.address, "POST", path, &format!("{field}\r\n"), "{}");
+            assert!([401, 302, 404, 429].contains(&answer.status), "{path} {:?}: {answer:?}", &field[..40]);
+        }
+    }
+    for path in ["/api/logs/agents/", "/control/kill/", "/webhooks/", "/"] {
+        let answer = request(server.address, "POST", &format!("{path}{}", many("%00%ff/..%2f")), "", "");
+        assert!([401, 404].contains(&answer.status), "{path}: {answer:?}");
+    }
+    server.unharmed();
+}
+
+#[test]
+fn the_public_face_is_not_shut_out_by_unfinished_deliveries() {
+    let server = Server::start_public();
+    let head = format!("POST /webhooks/github HTTP/1.1\r\nContent-Length: {LARGE_BODY}\r\n\r\n");
+    healthy_meanwhile(&server, 200, || {
+        let bytes = [head.as_bytes(), &[b'x'; 10_000]].concat();
+        drop((open(&server, 400, b"POST /login HT"), open(&server, 400, &bytes)));
+    });
+    server.unharmed();
 }

@@ -174,7 +174,7 @@ fn an_image_has_what_a_run_needs() {
         "Do it.900",
         "/usr/bin/ssh",
         "/tmp/workspace",
-        "agent-reference.md",
+        "AGENTS.md",
         "\n/app",
     ] {
         assert!(text.contains(expected), "{expected} is not in\n{text}");

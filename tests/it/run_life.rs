@@ -237,7 +237,9 @@ fn what_others_do_to_the_container_is_told_as_it_is() {
     let project = Project::new();
     let agent = project.worker("dev");
     let case = |args: &[&str], possible: &[(i32, Value, &str)]| {
-        let running = project.al(&["run", &agent, "--json", "trap '' TERM; echo ready; sleep 60; sleep 60"]).start();
+        let pretence = r#"printf '{"_log":true,"level":"info","msg":"container finished","exitCode":0}\n'"#;
+        let task = format!("trap '' TERM; {pretence}; echo ready; sleep 60; sleep 60");
+        let running = project.al(&["run", &agent, "--json", &task]).start();
         running.wait_for("\"ready\"");
         docker(&[args, &[&container(&project)]].concat());
         let done = running.finish();
@@ -246,6 +248,10 @@ fn what_others_do_to_the_container_is_told_as_it_is() {
             done.status == *status && end["exitCode"] == *code && end["error"] == *error
         };
         assert!(end["result"] == "error" && possible.iter().any(seen), "{args:?}: {} {end}", done.status);
+        let ends = ["container finished", "container exited with error", &format!("{agent} container run failed")];
+        let log = project.log(&agent);
+        let last = log.iter().rfind(|entry| ends.iter().any(|end| entry["msg"] == *end)).unwrap();
+        assert_ne!(last["msg"], "container finished", "what the container said about its end is not the last word");
         project.assert_clean();
     };
     let killed = || (137, json!(137), "Container exited with code 137");

@@ -9,6 +9,7 @@ use self::bench::{Bench, KEY, MODEL};
 use crate::support::llm::{Answer, Reply, Request, bash, text};
 
 mod bench;
+mod gemini;
 mod openai;
 
 const SOON: Duration = Duration::from_secs(30);

@@ -10,7 +10,7 @@ const LAYERS: [&[&str]; 8] = [
     &["base"],
     &["model"],
     &["config", "credentials"],
-    &["docker", "http", "store"],
+    &["docker", "http", "store", "watch", "webhooks"],
     &["run"],
     &["scheduler"],
     &["gateway", "setup", "ui"],
@@ -18,11 +18,12 @@ const LAYERS: [&[&str]; 8] = [
 ];
 
 /// (word, the only places where it may stand, relative to the project)
-const WALLS: [(&str, &[&str]); 6] = [
+const WALLS: [(&str, &[&str]); 7] = [
     ("rusqlite", &["src/store"]),
     ("tiny_http", &["src/http"]),
+    ("notify::", &["src/watch"]),
     ("argh::", &["src/cli"]),
-    ("ureq::", &["shims/src/session", "shims/src/agent/preflight"]),
+    ("ureq::", &["src/base/web.rs", "shims/src/session", "shims/src/agent/preflight"]),
     ("println!(", &["src/cli", "src/ui"]),
     ("todo!(", &[]),
 ];

@@ -32,10 +32,24 @@ pub(super) enum Part<'a> {
 /// A part of a response. Signatures are those of the model that the request goes to.
 #[derive(Debug, PartialEq)]
 pub(super) enum Piece<'a> {
-    Text { text: Cow<'a, str>, signature: Option<&'a str> },
-    Thinking { text: &'a str, signature: &'a str },
-    Redacted { data: &'a str },
-    Call { id: Cow<'a, str>, call: &'a ToolCall },
+    /// Blank only when it has a signature.
+    Text {
+        text: Cow<'a, str>,
+        signature: Option<&'a str>,
+    },
+    Thinking {
+        text: &'a str,
+        signature: &'a str,
+    },
+    Redacted {
+        data: &'a str,
+    },
+    /// `own`: the model itself made it, so that its signature and id mean something there.
+    Call {
+        id: Cow<'a, str>,
+        call: &'a ToolCall,
+        own: bool,
+    },
 }
 
 /// A result of a tool.
@@ -138,17 +152,20 @@ fn add_response<'a>(turns: &mut Vec<Turn<'a>>, assistant: &'a Assistant, results
 fn pieces<'a>(assistant: &'a Assistant, model: &Model) -> Vec<Piece<'a>> {
     let own = is_own(assistant, model);
     let text = |text: &'a str, signature: Option<&'a str>| {
-        (!text.trim().is_empty()).then(|| Piece::Text { text: without_nul(text), signature })
+        let says_something = !text.trim().is_empty() || (model.api == "google" && signature.is_some());
+        says_something.then(|| Piece::Text { text: without_nul(text), signature })
     };
     let pieces = assistant.content.iter().filter_map(|block| match block {
         Block::Text { text: content, signature } => text(content, signature.as_deref().filter(|_| own)),
+        // Gemini keeps its thoughts in the signatures of other parts.
+        Block::Thinking { .. } if own && model.api == "google" => None,
         Block::Thinking { signature, redacted: true, .. } if own => {
             signature.as_deref().map(|data| Piece::Redacted { data })
         }
         Block::Thinking { redacted: true, .. } => None,
         Block::Thinking { text, signature: Some(signature), .. } if own => Some(Piece::Thinking { text, signature }),
         Block::Thinking { text: content, .. } => text(content, None),
-        Block::ToolCall(call) => Some(Piece::Call { id: sent_id(&call.id, own, model), call }),
+        Block::ToolCall(call) => Some(Piece::Call { id: sent_id(&call.id, own, model), call, own }),
     });
     pieces.collect()
 }
@@ -268,6 +285,10 @@ mod tests {
         Block::Text { text: text.into(), signature: None }
     }
 
+    fn said(text: &str) -> Piece<'_> {
+        Piece::Text { text: text.into(), signature: None }
+    }
+
     fn call(id: &str) -> Block {
         Block::ToolCall(ToolCall::from_raw(id, "bash", "{}"))
     }
@@ -312,13 +333,12 @@ mod tests {
         let expected = vec![
             Piece::Thinking { text: "", signature: "sig" },
             Piece::Redacted { data: "data" },
-            Piece::Text { text: "unsigned".into(), signature: None },
+            said("unsigned"),
             Piece::Text { text: "said".into(), signature: Some("of text") },
         ];
         assert_eq!(for_model(&own, &model(true)), [Turn::Assistant(expected)]);
         let foreign = [response("other", blocks())];
-        let unsigned = |text: &'static str| Piece::Text { text: text.into(), signature: None };
-        let expected = vec![unsigned("unsigned"), unsigned("said")];
+        let expected = vec![said("unsigned"), said("said")];
         assert_eq!(for_model(&foreign, &model(true)), [Turn::Assistant(expected)]);
     }
 

@@ -289,8 +289,11 @@ fn header_map(headers: &[(&str, &str)]) -> Result<HeaderMap, String> {
     Ok(map)
 }
 
-/// Certificates to trust: the named file, else the system's, else the built-in set.
-pub(crate) fn roots(environment: &Environment) -> Result<RootCerts, String> {
+/// Certificates to trust: the file that `SSL_CERT_FILE` names, else the system's, else the built-in set.
+///
+/// # Errors
+/// When the named file cannot be read or has no certificates.
+pub fn roots(environment: &Environment) -> Result<RootCerts, String> {
     let named = environment.get_non_empty("SSL_CERT_FILE");
     let path = named.unwrap_or(SYSTEM_ROOTS);
     let pem = match fs::read(path) {
@@ -311,8 +314,11 @@ pub(crate) fn roots(environment: &Environment) -> Result<RootCerts, String> {
     }
 }
 
-/// The proxy for a server; every request goes through it by `CONNECT`.
-pub(crate) fn proxy(scheme: &str, host: &str, environment: &Environment) -> Result<Option<Proxy>, String> {
+/// The proxy for a server, when there is one; every request goes through it by `CONNECT`.
+///
+/// # Errors
+/// When the variable has no URL of an HTTP proxy; its value is not shown.
+pub fn proxy(scheme: &str, host: &str, environment: &Environment) -> Result<Option<Proxy>, String> {
     let either = |upper: &str, lower: &str| {
         environment.get_non_empty(upper).or_else(|| environment.get_non_empty(lower)).map(str::to_owned)
     };

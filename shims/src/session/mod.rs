@@ -30,6 +30,7 @@ mod run;
 mod sse;
 pub mod tools;
 
+pub use http::{proxy, roots};
 pub use run::{Session, run};
 pub use tools::{Surroundings, ToolGroups};
 

@@ -10,28 +10,10 @@ use crate::wire::config::{ModelConfig, Price};
 /// The compiled-in table.
 const TABLE: &str = include_str!("models.txt");
 
-/// Ids that were offered or documented once and never existed under that name.
-const ALIASES: [(&str, &str); 2] =
-    [("claude-haiku-3-5-20241022", "claude-3-5-haiku-20241022"), ("claude-haiku-3-5", "claude-3-5-haiku-latest")];
-
-/// Ids that old set-up menus offered and that are no longer served, with what to use instead.
-const RETIRED: [(&str, &str, &str); 15] = [
-    ("anthropic", "claude-sonnet-4-20250514", "claude-sonnet-5-5"),
-    ("anthropic", "claude-opus-4-20250514", "claude-opus-5-5"),
-    ("anthropic", "claude-haiku-3-5-20241022", "claude-haiku-5-5"),
-    ("anthropic", "claude-3-5-haiku-20241022", "claude-haiku-5-5"),
-    ("anthropic", "claude-3-5-haiku-latest", "claude-haiku-5-5"),
-    ("openai", "gpt-4", "gpt-6-sol"),
-    ("openai", "gpt-4-turbo", "gpt-6-sol"),
-    ("openai", "gpt-3.5-turbo", "gpt-6-luna"),
-    ("openai", "o1-preview", "gpt-6-sol"),
-    ("openai", "o1-mini", "gpt-6-luna"),
-    ("groq", "llama-3.3-70b-versatile", "openai/gpt-oss-120b"),
-    ("google", "gemini-2.0-flash-exp", "gemini-3.8-flash"),
-    ("xai", "grok-beta", "grok-4.7"),
-    ("mistral", "mistral-large-2411", "mistral-large-latest"),
-    ("openrouter", "anthropic/claude-3.5-sonnet", "anthropic/claude-sonnet-5-5"),
-];
+/// Between an id that never existed and the one that is sent in its place.
+const ALIAS: &str = " -> ";
+/// Between an id that is no longer served and the one that is recommended instead.
+const RETIRED: &str = " => ";
 
 /// Facts about one model.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -127,7 +109,8 @@ impl Registry {
     /// The compiled-in table.
     pub fn builtin() -> Self {
         let mut registry = Self(BTreeMap::new());
-        registry.merge(TABLE).expect("the compiled-in table is tested to be valid");
+        let models: String = TABLE.split_inclusive('\n').filter(|line| !is_mark(line)).collect();
+        registry.merge(&models).expect("the compiled-in table is tested to be valid");
         registry
     }
 
@@ -170,8 +153,8 @@ impl Registry {
 
     /// Looks a `[model]` table up. Another model is never put in the place of an unknown one.
     pub fn resolve(&self, config: &ModelConfig) -> Resolved {
-        let alias = ALIASES.iter().find(|(from, _)| config.provider == "anthropic" && *from == config.model);
-        let id = alias.map_or(config.model.as_str(), |(_, to)| to);
+        let alias = marked(&config.provider, &config.model, ALIAS);
+        let id = alias.unwrap_or(&config.model);
         let known = self.facts(&config.provider, id);
         let described = config.context_window.is_some()
             && config.max_tokens.is_some()
@@ -199,7 +182,23 @@ impl Registry {
 
 /// What to use instead of an id that is known to be no longer served.
 pub fn replacement(provider: &str, id: &str) -> Option<&'static str> {
-    RETIRED.iter().find(|(name, retired, _)| (*name, *retired) == (provider, id)).map(|(.., instead)| *instead)
+    marked(provider, id, RETIRED)
+}
+
+/// What the compiled-in table says about an id beside its facts.
+fn marked(provider: &str, id: &str, sign: &str) -> Option<&'static str> {
+    let mut section = "";
+    TABLE.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
+        if let Some(name) = line.strip_prefix('[') {
+            section = name.trim_end_matches(']');
+        }
+        let (from, to) = line.split_once(sign)?;
+        (section == provider && from == id).then_some(to)
+    })
+}
+
+fn is_mark(line: &str) -> bool {
+    !line.starts_with('#') && (line.contains(ALIAS) || line.contains(RETIRED))
 }
 
 /// What the keys of a `[model]` table make of facts.
@@ -270,13 +269,58 @@ mod tests {
         ModelConfig { provider: provider.into(), model: model.into(), ..ModelConfig::default() }
     }
 
-    #[test]
-    fn the_table_has_every_provider() {
+    /// Of one provider: how many models there are, how many of them think, see, and think adaptively, the sums of
+    /// context windows and output limits, and the sums of the four prices in ten-millionths of a dollar.
+    type Sums = (usize, [usize; 3], [u64; 2], [i64; 4]);
+
+    fn sums(provider: &str) -> Sums {
         let registry = Registry::builtin();
-        let count = |provider: &str| registry.ids(provider).count();
-        let providers = ["anthropic", "openai", "groq", "google", "xai", "mistral", "openrouter"];
-        assert!(providers.iter().all(|provider| count(provider) > 5));
-        assert_eq!(registry.0.len(), TABLE.lines().filter(|line| !line.starts_with(['#', '['])).count());
+        let facts: Vec<Facts> = registry.ids(provider).filter_map(|id| registry.facts(provider, id)).collect();
+        let count = |flag: fn(&Facts) -> bool| facts.iter().filter(|facts| flag(facts)).count();
+        let price =
+            |price: fn(&Price) -> f64| facts.iter().map(|facts| (price(&facts.price) * 1e7).round() as i64).sum();
+        (
+            facts.len(),
+            [count(|facts| facts.reasoning), count(|facts| facts.images), count(|facts| facts.adaptive)],
+            [facts.iter().map(|facts| facts.context_window).sum(), facts.iter().map(|facts| facts.max_tokens).sum()],
+            [price(|it| it.input), price(|it| it.output), price(|it| it.cache_read), price(|it| it.cache_write)],
+        )
+    }
+
+    /// The sums are those of the published table of models.
+    #[test]
+    fn the_table_is_the_published_one() {
+        #[track_caller]
+        fn case(provider: &str, models: usize, flags: [usize; 3], tokens: [u64; 2], prices: [i64; 4]) {
+            assert_eq!(sums(provider), (models, flags, tokens, prices), "{provider}");
+        }
+        case(
+            "anthropic",
+            32,
+            [25, 32, 11],
+            [15_200_000, 2_157_056],
+            [1_669_500_000, 8_347_500_000, 156_500_000, 2_052_250_000],
+        );
+        case(
+            "openai",
+            52,
+            [39, 46, 0],
+            [17_051_305, 4_680_160],
+            [4_110_000_000, 19_551_500_000, 268_750_000, 303_750_000],
+        );
+        case("groq", 19, [9, 3, 0], [2_154_496, 565_248], [70_100_000, 168_400_000, 370_000, 0]);
+        case("google", 31, [24, 31, 0], [29_808_896, 1_513_984], [176_875_000, 1_077_000_000, 24_462_500, 10_000_000]);
+        case("xai", 28, [13, 14, 0], [16_617_632, 586_592], [550_500_000, 2_300_000_000, 293_200_000, 0]);
+        case("mistral", 29, [8, 14, 0], [5_943_872, 4_371_008], [189_700_000, 664_800_000, 680_000, 0]);
+        case(
+            "openrouter",
+            107,
+            [72, 68, 0],
+            [51_195_848, 7_721_261],
+            [2_853_560_000, 15_969_630_000, 199_356_250, 1_223_729_165],
+        );
+        let registry = Registry::builtin();
+        assert_eq!(registry.0.len(), 298);
         let opus = registry.facts("anthropic", "claude-opus-4-6").unwrap();
         assert!(opus.reasoning && opus.images && opus.adaptive);
         assert_eq!((opus.context_window, opus.max_tokens), (1_000_000, 128_000));
@@ -379,13 +423,33 @@ mod tests {
     }
 
     #[test]
-    fn every_replacement_is_known() {
-        let registry = Registry::builtin();
-        for (provider, _, instead) in RETIRED {
-            let known = registry.ids(provider).any(|id| id == instead || id.starts_with(instead));
-            assert!(known || provider == "openrouter", "{provider} {instead}");
+    fn what_the_old_menus_offered_has_a_replacement_that_works() {
+        #[track_caller]
+        fn case(provider: &str, ids: &[&str], instead: &[&str]) {
+            let registry = Registry::builtin();
+            for id in ids {
+                let found = replacement(provider, id).unwrap_or_else(|| panic!("{provider} {id}"));
+                assert!(instead.contains(&found), "{provider} {id}: {found}");
+                assert_eq!(replacement(provider, found), None);
+                assert!(provider == "openrouter" || registry.facts(provider, found).is_some(), "{provider} {found}");
+            }
         }
-        assert_eq!(replacement("openai", "gpt-4"), Some("gpt-6-sol"));
-        assert_eq!(replacement("groq", "gpt-4"), None);
+        let claude = ["claude-sonnet-5-5", "claude-opus-5-5", "claude-haiku-5-5"];
+        case(
+            "anthropic",
+            &["claude-sonnet-4-20250514", "claude-opus-4-20250514", "claude-haiku-3-5-20241022"],
+            &claude,
+        );
+        case("anthropic", &["claude-3-5-haiku-20241022", "claude-3-5-haiku-latest"], &claude[2..]);
+        let gpt = ["gpt-6-sol", "gpt-6-luna"];
+        case("openai", &["gpt-4", "gpt-4-turbo", "gpt-3.5-turbo", "o1-preview", "o1-mini"], &gpt);
+        case("groq", &["llama-3.3-70b-versatile"], &["openai/gpt-oss-120b"]);
+        case("google", &["gemini-2.0-flash-exp"], &["gemini-3.8-flash"]);
+        case("xai", &["grok-beta"], &["grok-4.7"]);
+        case("mistral", &["mistral-large-2411"], &["mistral-large-latest"]);
+        case("openrouter", &["anthropic/claude-3.5-sonnet"], &["anthropic/claude-sonnet-5-5"]);
+        for (provider, id) in [("groq", "gpt-4"), ("anthropic", "id"), ("anthropic", "claude-haiku-3-5")] {
+            assert_eq!(replacement(provider, id), None);
+        }
     }
 }

@@ -4,6 +4,9 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{NaiveDate, NaiveTime};
+
+use crate::base::clock::UnixMs;
 
 /// A date in UTC, `YYYY-MM-DD`. Order is that of time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -21,8 +24,14 @@ impl Day {
     }
 
     /// The day of an instant.
-    pub fn of(time: crate::base::clock::UnixMs) -> Self {
+    pub fn of(time: UnixMs) -> Self {
         Self(time.utc_date())
+    }
+
+    /// Its first instant; `None` when the calendar has no such day.
+    pub fn start(&self) -> Option<UnixMs> {
+        let date = NaiveDate::parse_from_str(&self.0, "%Y-%m-%d").ok()?;
+        Some(UnixMs(date.and_time(NaiveTime::MIN).and_utc().timestamp_millis()))
     }
 
     /// `YYYY-MM-DD`.
@@ -37,8 +46,8 @@ impl fmt::Display for Day {
     }
 }
 
-/// A place between two lines of a log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A place between two lines of a log. Order is that of the log.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     pub day: Day,
     /// Bytes from the beginning of that day's file.
@@ -73,6 +82,12 @@ impl fmt::Display for Position {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_day_has_a_first_instant_when_there_is_such_a_day() {
+        assert_eq!(Day::parse("2026-03-01").unwrap().start(), Some(UnixMs(1_772_323_200_000)));
+        assert_eq!(Day::parse("2026-02-29").unwrap().start(), None);
+    }
 
     #[test]
     fn a_cursor_has_the_documented_form() {

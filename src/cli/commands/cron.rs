@@ -13,7 +13,7 @@ use crate::base::error::ConfigError;
 use crate::base::files::{absolute_lexically, current_dir};
 use crate::base::text::printable;
 use crate::cli::args::Cron;
-use crate::cli::{json_error, option};
+use crate::cli::option;
 use crate::config::schedule::{Schedule, Timestamp, Zone};
 use crate::config::{self, Home, Loaded, Selection};
 use crate::model::names::AgentName;
@@ -34,11 +34,7 @@ struct Question {
 /// Explains a schedule.
 pub(crate) fn run(args: Cron) -> Result<u8> {
     let show = if args.json { as_json } else { as_text };
-    let text = question(&args).map(|question| show(&question)).inspect_err(|error| {
-        if args.json {
-            json_error::print(error);
-        }
-    })?;
+    let text = show(&question(&args)?);
     std::io::stdout().write_all(text.as_bytes())?;
     Ok(0)
 }

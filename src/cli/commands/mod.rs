@@ -1,5 +1,10 @@
 //! One file per command.
 
+pub(super) mod control;
 pub(super) mod cron;
 pub(super) mod doctor;
+pub(super) mod logs;
+pub(super) mod queue;
 pub(super) mod run;
+pub(super) mod start;
+pub(super) mod stat;

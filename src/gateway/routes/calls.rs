@@ -10,9 +10,9 @@ use crate::base::Secret;
 use crate::base::clock::UnixMs;
 use crate::base::ids::uuid_v4;
 use crate::base::log::{Entry, Level};
-use crate::gateway::Gateway;
 use crate::gateway::input::{Fields, missing, query_secret};
 use crate::gateway::routing::Asked;
+use crate::gateway::shared::Shared;
 use crate::http::Reply;
 use crate::scheduler::handle::Snapshot;
 use crate::store::calls::{self, CallState, NewCall};
@@ -24,7 +24,7 @@ const MOST_POLLS: usize = 64;
 const LONGEST_WAIT_SECONDS: u64 = 60;
 
 /// `POST /calls`
-pub(in crate::gateway) fn create(gateway: &Gateway, asked: &Asked<'_>) -> Result<Reply, Reply> {
+pub(in crate::gateway) fn create(gateway: &Shared, asked: &Asked<'_>) -> Result<Reply, Reply> {
     let fields = Fields::parse(asked.req)?;
     let secret = fields.secret()?;
     let target = fields.required("targetAgent")?;
@@ -35,7 +35,7 @@ pub(in crate::gateway) fn create(gateway: &Gateway, asked: &Asked<'_>) -> Result
 }
 
 /// Checks a call or a trigger signal, commits it and tells the scheduler.
-pub(super) fn dispatch(gateway: &Gateway, secret: &Secret, call: NewCall) -> Result<(), Reply> {
+pub(super) fn dispatch(gateway: &Shared, secret: &Secret, call: NewCall) -> Result<(), Reply> {
     let caller = gateway.caller(secret)?;
     // Refusals and log lines name it; no agent's name is a secret.
     let call = NewCall { target: gateway.handle.secrets().mask(&caller.instance, &call.target), ..call };
@@ -44,10 +44,10 @@ pub(super) fn dispatch(gateway: &Gateway, secret: &Secret, call: NewCall) -> Res
             let reason: serde_json::Value = serde_json::from_slice(&reply.body).unwrap_or_default();
             gateway
                 .request_log
-                .write(&line(Level::Warn, "call rejected", &caller, &call).field("reason", reason["reason"].clone()));
+                .write(|| line(Level::Warn, "call rejected", &caller, &call).field("reason", reason["reason"].clone()));
         }
     })?;
-    gateway.request_log.write(&line(Level::Info, "call accepted", &caller, &call).field("depth", caller.depth));
+    gateway.request_log.write(|| line(Level::Info, "call accepted", &caller, &call).field("depth", caller.depth));
     gateway.handle.queue_changed();
     Ok(())
 }
@@ -59,7 +59,7 @@ fn line(level: Level, msg: &str, caller: &Registration, call: &NewCall) -> Entry
         .field("target", call.target.as_str())
 }
 
-fn accept(gateway: &Gateway, secret: &Secret, caller: &Registration, call: NewCall) -> Result<(), Reply> {
+fn accept(gateway: &Shared, secret: &Secret, caller: &Registration, call: NewCall) -> Result<(), Reply> {
     check(&gateway.handle.snapshot(), caller, &call.target)?;
     let bytes = call.context.len();
     if !gateway.call_budget.take(&caller.instance, bytes) {
@@ -95,7 +95,7 @@ fn check(snapshot: &Snapshot, caller: &Registration, target: &str) -> Result<(),
 }
 
 /// `GET /calls/:callId`
-pub(in crate::gateway) fn show(gateway: &Gateway, asked: &Asked<'_>) -> Result<Reply, Reply> {
+pub(in crate::gateway) fn show(gateway: &Shared, asked: &Asked<'_>) -> Result<Reply, Reply> {
     let caller = gateway.caller(&query_secret(asked.req)?)?;
     let wait = asked.req.query.get("wait").and_then(|text| text.parse().ok());
     let wait = wait.filter(|seconds| *seconds <= LONGEST_WAIT_SECONDS).unwrap_or(0);
@@ -104,12 +104,9 @@ pub(in crate::gateway) fn show(gateway: &Gateway, asked: &Asked<'_>) -> Result<R
     let until = Instant::now() + poll.as_ref().map_or(Duration::ZERO, |_| Duration::from_secs(wait));
     loop {
         let seen = gateway.store.call_version();
-        let state = gateway.store.read(|db| calls::get(db, &asked.param, &caller.instance)).map_err(|error| {
-            gateway.log_error("look up call", &error);
-            Reply::internal_error()
-        })?;
-        let state = state.ok_or_else(|| Reply::error(404, "call not found"))?;
-        if !state.is_open() || Instant::now() >= until || gateway.stopping.load(Ordering::Acquire) {
+        let state = gateway.store.read(|db| calls::get(db, asked.param(0), &caller.instance));
+        let state = gateway.looked_up("look up call", state)?.ok_or_else(|| Reply::error(404, "call not found"))?;
+        if !state.is_open() || Instant::now() >= until || asked.is_stopping() {
             return Ok(render(&state));
         }
         gateway.store.wait_for_call_change(seen, until);

@@ -2,12 +2,12 @@
 //! them have theirs mounted.
 
 use crate::base::Secret;
-use crate::gateway::Gateway;
 use crate::gateway::routing::Asked;
+use crate::gateway::shared::Shared;
 use crate::http::Reply;
 
-pub(in crate::gateway) fn show(gateway: &Gateway, asked: &Asked<'_>) -> Result<Reply, Reply> {
-    let refusal = match gateway.caller(&Secret::new(asked.param.as_str())) {
+pub(in crate::gateway) fn show(gateway: &Shared, asked: &Asked<'_>) -> Result<Reply, Reply> {
+    let refusal = match gateway.caller(&Secret::new(asked.param(0))) {
         Ok(_) => Reply::error(403, "credential fetch disabled"),
         Err(reply) => reply,
     };

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use super::{no_storage_reason, ok, refused};
 use crate::base::Secret;
 use crate::base::clock::UnixMs;
-use crate::gateway::Gateway;
 use crate::gateway::input::{Fields, query_secret};
 use crate::gateway::routing::Asked;
+use crate::gateway::shared::Shared;
 use crate::http::Reply;
 use crate::store::locks::{self, Acquired, Lock, Owned};
 
@@ -25,7 +25,7 @@ struct LockRequest {
 }
 
 impl LockRequest {
-    fn parse(gateway: &Gateway, asked: &Asked<'_>) -> Result<Self, Reply> {
+    fn parse(gateway: &Shared, asked: &Asked<'_>) -> Result<Self, Reply> {
         let fields = Fields::parse(asked.req)?;
         let secret = fields.secret()?;
         let key = fields.required("resourceKey")?;
@@ -48,7 +48,7 @@ fn ttl(value: Option<&Value>, default: Duration) -> Option<Duration> {
 }
 
 /// `POST /locks/acquire`
-pub(in crate::gateway) fn acquire(gateway: &Gateway, asked: &Asked<'_>) -> Result<Reply, Reply> {
+pub(in crate::gateway) fn acquire(gateway: &Shared, asked: &Asked<'_>) -> Result<Reply, Reply> {
     let LockRequest { secret, key, ttl } = LockRequest::parse(gateway, asked)?;
     let now = UnixMs::now();
     let wanted = key.clone();
@@ -67,7 +67,7 @@ pub(in crate::gateway) fn acquire(gateway: &Gateway, asked: &Asked<'_>) -> Resul
 }
 
 /// `POST /locks/release`
-pub(in crate::gateway) fn release(gateway: &Gateway, asked: &Asked<'_>) -> Result<Reply, Reply> {
+pub(in crate::gateway) fn release(gateway: &Shared, asked: &Asked<'_>) -> Result<Reply, Reply> {
     let LockRequest { secret, key, .. } = LockRequest::parse(gateway, asked)?;
     let now = UnixMs::now();
     let (_, released) = gateway
@@ -76,7 +76,7 @@ pub(in crate::gateway) fn release(gateway: &Gateway, asked: &Asked<'_>) -> Resul
 }
 
 /// `POST /locks/heartbeat`
-pub(in crate::gateway) fn heartbeat(gateway: &Gateway, asked: &Asked<'_>) -> Result<Reply, Reply> {
+pub(in crate::gateway) fn heartbeat(gateway: &Shared, asked: &Asked<'_>) -> Result<Reply, Reply> {
     let LockRequest { secret, key, ttl } = LockRequest::parse(gateway, asked)?;
     let now = UnixMs::now();
     let (_, extended) = gateway.change(&secret, no_storage_reason(), move |tx, caller| {
@@ -94,12 +94,10 @@ fn owned<T>(owned: Owned<T>, reply: impl FnOnce(T) -> Reply) -> Result<Reply, Re
 }
 
 /// `GET /locks/list`
-pub(in crate::gateway) fn list(gateway: &Gateway, asked: &Asked<'_>) -> Result<Reply, Reply> {
+pub(in crate::gateway) fn list(gateway: &Shared, asked: &Asked<'_>) -> Result<Reply, Reply> {
     let caller = gateway.caller(&query_secret(asked.req)?)?;
-    let held = gateway.store.read(|db| locks::list(db, &caller.instance, UnixMs::now())).map_err(|error| {
-        gateway.log_error("list locks", &error);
-        Reply::internal_error()
-    })?;
+    let held = gateway.store.read(|db| locks::list(db, &caller.instance, UnixMs::now()));
+    let held = gateway.looked_up("list locks", held)?;
     Ok(Reply::json(200, &held.iter().map(lock).collect::<Value>()))
 }
 

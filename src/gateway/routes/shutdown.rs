@@ -8,9 +8,9 @@ use serde_json::json;
 use super::no_storage_error;
 use crate::base::log::{Entry, Level};
 use crate::base::text::{cut, printable};
-use crate::gateway::Gateway;
 use crate::gateway::input::Fields;
 use crate::gateway::routing::Asked;
+use crate::gateway::shared::Shared;
 use crate::http::Reply;
 use crate::scheduler::handle::Event;
 use crate::store::containers;
@@ -21,7 +21,7 @@ const KILL_TIME: Duration = Duration::from_secs(60);
 const REASON_CHARS: usize = 1000;
 const DETAILS_CHARS: usize = 4000;
 
-pub(in crate::gateway) fn shutdown(gateway: &Gateway, asked: &Asked<'_>) -> Result<Reply, Reply> {
+pub(in crate::gateway) fn shutdown(gateway: &Shared, asked: &Asked<'_>) -> Result<Reply, Reply> {
     let fields = Fields::parse(asked.req)?;
     let secret = fields.secret()?;
     // Looked up before anything is said: a run that warns of a secret may name it.

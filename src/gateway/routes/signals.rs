@@ -4,9 +4,9 @@ use serde_json::Value;
 
 use super::{calls, no_storage_error, ok};
 use crate::base::text::cut;
-use crate::gateway::Gateway;
 use crate::gateway::input::{Fields, missing};
 use crate::gateway::routing::Asked;
+use crate::gateway::shared::Shared;
 use crate::http::Reply;
 use crate::scheduler::handle::Event;
 use crate::store::calls::NewCall;
@@ -18,14 +18,14 @@ const STATUS_CHARS: usize = 1000;
 const RETURN_BYTES: usize = 1024 * 1024;
 
 /// `POST /signals/rerun`
-pub(in crate::gateway) fn rerun(gateway: &Gateway, asked: &Asked<'_>) -> Result<Reply, Reply> {
+pub(in crate::gateway) fn rerun(gateway: &Shared, asked: &Asked<'_>) -> Result<Reply, Reply> {
     let caller = gateway.caller(&Fields::parse(asked.req)?.secret()?)?;
     gateway.handle.send(Event::RerunRequested { instance: caller.instance });
     Ok(ok())
 }
 
 /// `POST /signals/status`
-pub(in crate::gateway) fn status(gateway: &Gateway, asked: &Asked<'_>) -> Result<Reply, Reply> {
+pub(in crate::gateway) fn status(gateway: &Shared, asked: &Asked<'_>) -> Result<Reply, Reply> {
     let fields = Fields::parse(asked.req)?;
     let secret = fields.secret()?;
     let text = fields.required("text")?;
@@ -37,7 +37,7 @@ pub(in crate::gateway) fn status(gateway: &Gateway, asked: &Asked<'_>) -> Result
 }
 
 /// `POST /signals/return`
-pub(in crate::gateway) fn return_value(gateway: &Gateway, asked: &Asked<'_>) -> Result<Reply, Reply> {
+pub(in crate::gateway) fn return_value(gateway: &Shared, asked: &Asked<'_>) -> Result<Reply, Reply> {
     let fields = Fields::parse(asked.req)?;
     let secret = fields.secret()?;
     let value = match fields.value("value").ok_or_else(|| missing("value"))? {
@@ -55,7 +55,7 @@ pub(in crate::gateway) fn return_value(gateway: &Gateway, asked: &Asked<'_>) -> 
 }
 
 /// `POST /signals/trigger`
-pub(in crate::gateway) fn trigger(gateway: &Gateway, asked: &Asked<'_>) -> Result<Reply, Reply> {
+pub(in crate::gateway) fn trigger(gateway: &Shared, asked: &Asked<'_>) -> Result<Reply, Reply> {
     let fields = Fields::parse(asked.req)?;
     let secret = fields.secret()?;
     let target = fields.required("targetAgent")?;

@@ -61,9 +61,10 @@ pub struct Buried {
     pub attempts: u32,
     /// Why its last attempt failed.
     pub last_error: Option<String>,
+    pub death: Death,
 }
 
-fn buried(row: &Row<'_>) -> rusqlite::Result<Buried> {
+fn buried(row: &Row<'_>, death: Death) -> rusqlite::Result<Buried> {
     let kind: String = row.get(2)?;
     Ok(Buried {
         id: row.get(0)?,
@@ -73,6 +74,7 @@ fn buried(row: &Row<'_>) -> rusqlite::Result<Buried> {
         call_id: row.get(4)?,
         attempts: row.get(5)?,
         last_error: row.get(6)?,
+        death,
     })
 }
 
@@ -85,7 +87,7 @@ pub fn bury(tx: &Tx<'_>, id: i64, death: Death, now: UnixMs) -> Result<Option<Bu
         "UPDATE work_items SET state = 'dead', reason = ?, finished_at = ? WHERE id = ? AND state = 'queued'
          RETURNING id, agent, kind, source, call_id, attempts, last_error",
     )?;
-    let item = update.query_row(params![death.reason(), now.0, id], buried).optional()?;
+    let item = update.query_row(params![death.reason(), now.0, id], |row| buried(row, death)).optional()?;
     let Some(item) = item else { return Ok(None) };
     tx.note(|notes| notes.add_queued(&item.agent, -1));
     if let Some(call_id) = &item.call_id {
@@ -167,4 +169,84 @@ fn ids(tx: &Tx<'_>, sql: &str, params: &[&dyn rusqlite::ToSql]) -> Result<Vec<i6
 
 fn bury_all(tx: &Tx<'_>, ids: Vec<i64>, death: Death, now: UnixMs) -> Result<Vec<Buried>> {
     ids.into_iter().filter_map(|id| bury(tx, id, death, now).transpose()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Store;
+    use crate::store::calls::{self, CallState};
+    use crate::store::items::State;
+    use crate::store::runs::testing::register;
+    use crate::store::testing::{call, insert};
+
+    fn error(store: &Store, caller: &str, id: &str) -> String {
+        match store.read(|db| calls::get(db, id, caller)).unwrap() {
+            Some(CallState::Error { message }) => message,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn cleared_items_are_dead_and_their_calls_say_by_whom() {
+        for (by, text) in [(Cleared::ByStop, "scheduler stopped"), (Cleared::ByOperator, "queue cleared")] {
+            let store = Store::open_in_memory().unwrap();
+            let caller = register(&store, "dev");
+            insert(&store, "docs", 1);
+            call(&store, &caller, "c1", 2);
+            let cleared = |agent| store.write(move |tx| clear(tx, agent, by, UnixMs(9))).unwrap();
+            assert_eq!(cleared(Some("reviewer")).iter().map(|item| item.id).collect::<Vec<_>>(), [2]);
+            assert_eq!(error(&store, &caller, "c1"), text);
+            assert_eq!(store.queued("docs"), 1);
+            assert_eq!(cleared(None)[0].agent, "docs");
+            assert_eq!(cleared(None), []);
+            let reason: String = store
+                .read(|db| Ok(db.query_row("SELECT reason FROM work_items WHERE id = 1", [], |row| row.get(0))?))
+                .unwrap();
+            assert_eq!(reason, "cleared");
+        }
+    }
+
+    #[test]
+    fn only_queued_items_can_be_dropped() {
+        let store = Store::open_in_memory().unwrap();
+        let caller = register(&store, "dev");
+        call(&store, &caller, "c1", 2);
+        let dropped = |id| store.write(move |tx| drop(tx, id, UnixMs(9))).unwrap().map(|item| item.kind);
+        assert_eq!(dropped(1), Ok(Kind::Call));
+        assert_eq!(error(&store, &caller, "c1"), "queue cleared");
+        assert_eq!(dropped(1), Err(Refusal::State(State::Dead)));
+        assert_eq!(dropped(2), Err(Refusal::NotFound));
+    }
+
+    #[test]
+    fn calls_to_a_missing_agent_die_at_once_and_the_rest_when_told() {
+        let store = Store::open_in_memory().unwrap();
+        let caller = register(&store, "dev");
+        for _ in 0..600 {
+            insert(&store, "reviewer", 1);
+        }
+        call(&store, &caller, "c1", 2);
+        let bury = |which| {
+            let bury = move |tx: &Tx<'_>| bury_agent(tx, "reviewer", which, Death::AgentMissing, UnixMs(9));
+            store.write(bury).unwrap().len()
+        };
+        assert_eq!((bury(Which::Calls), bury(Which::Calls)), (1, 0));
+        assert_eq!(error(&store, &caller, "c1"), "target agent \"reviewer\" not found");
+        assert_eq!((bury(Which::All), bury(Which::All), bury(Which::All)), (500, 100, 0));
+        assert_eq!(store.queued_counts().len(), 0);
+    }
+
+    #[test]
+    fn a_full_queue_counts_what_the_same_commit_accepted() {
+        let store = Store::open_in_memory().unwrap();
+        insert(&store, "dev", 1);
+        let out = store
+            .write(|tx| {
+                crate::store::items::insert(tx, &crate::store::testing::new_item("dev"), UnixMs(2))?;
+                push_out(tx, "dev", 1, 9, UnixMs(3))
+            })
+            .unwrap();
+        assert_eq!(out.iter().map(|item| item.id).collect::<Vec<_>>(), [1]);
+    }
 }

@@ -87,3 +87,88 @@ pub fn claim_next(tx: &Tx<'_>, agent: &str, identity: &Identity, now: UnixMs) ->
         None => Ok(None),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::outcome::Class;
+    use crate::store::Store;
+    use crate::store::runs::finish_run;
+    use crate::store::runs::testing::{POLICY, end, identity, outcome, register};
+    use crate::store::testing::{call, insert, plan};
+
+    fn due(store: &Store, agent: &str, now: i64, which: Eligible) -> Option<(i64, i64)> {
+        let due = store.read(|db| next_due(db, agent, UnixMs(now), which)).unwrap();
+        due.map(|(enqueued_at, id)| (enqueued_at.0, id))
+    }
+
+    /// Claims an item and loses its run.
+    fn lose(store: &Store, id: i64, now: i64) {
+        let identity = identity("dev");
+        let instance = identity.instance.to_string();
+        store
+            .write(move |tx| {
+                claim(tx, id, &identity, UnixMs(now))?.unwrap();
+                finish_run(tx, &instance, &outcome(Class::Lost, 0), &POLICY, UnixMs(now))
+            })
+            .unwrap();
+    }
+
+    #[test]
+    fn an_item_is_claimed_once() {
+        let store = Store::open_in_memory().unwrap();
+        let id = insert(&store, "dev", 5);
+        let claim = |id: i64| {
+            let identity = identity("dev");
+            store.write(move |tx| claim(tx, id, &identity, UnixMs(6))).unwrap().map(|item| (item.id, item.attempts))
+        };
+        assert_eq!(claim(id), Some((id, 1)));
+        assert_eq!((claim(id), claim(99)), (None, None));
+        assert_eq!(store.read(containers::all).unwrap()[0].work_id, Some(id));
+    }
+
+    #[test]
+    fn delayed_items_are_due_when_their_time_comes() {
+        let store = Store::open_in_memory().unwrap();
+        let (first, second) = (insert(&store, "dev", 5), insert(&store, "dev", 6));
+        let next = |now: i64| store.read(|db| next_not_before(db, UnixMs(now))).unwrap();
+        assert_eq!(next(10), None);
+        lose(&store, first, 10);
+        assert_eq!(due(&store, "dev", 10, Eligible::Any), Some((6, second)));
+        lose(&store, second, 20);
+        assert_eq!(due(&store, "dev", 30_009, Eligible::Any), None);
+        assert_eq!((next(20), next(30_010), next(30_020)), (Some(UnixMs(30_010)), Some(UnixMs(30_020)), None));
+        assert_eq!(due(&store, "dev", 30_010, Eligible::Any), Some((5, first)));
+        // Planned before the clock was set back: due, and nothing to wait for.
+        assert_eq!((next(-900_000), due(&store, "dev", -900_000, Eligible::Any)), (None, Some((5, first))));
+    }
+
+    #[test]
+    fn calls_of_live_callers_can_be_asked_for() {
+        let store = Store::open_in_memory().unwrap();
+        let (gone, alive) = (register(&store, "dev"), register(&store, "dev"));
+        insert(&store, "reviewer", 1);
+        call(&store, &gone, "c1", 2);
+        call(&store, &alive, "c2", 3);
+        let next = || due(&store, "reviewer", 10, Eligible::CallsOfLiveCallers);
+        assert_eq!(next(), Some((2, 2)));
+        end(&store, &gone);
+        assert_eq!(next(), Some((3, 3)));
+        end(&store, &alive);
+        assert_eq!(next(), None);
+        assert_eq!(due(&store, "reviewer", 10, Eligible::Any), Some((1, 1)));
+        assert_eq!(due(&store, "dev", 10, Eligible::CallsOfLiveCallers), None);
+    }
+
+    #[test]
+    fn what_is_asked_all_the_time_is_answered_from_an_index() {
+        let store = Store::open_in_memory().unwrap();
+        let pick = "SEARCH work_items USING COVERING INDEX idx_work_pick (agent=? AND state=?)";
+        assert_eq!(plan(&store, NEXT), [pick]);
+        assert_eq!(plan(&store, NEXT_CALL)[0], "SEARCH item USING INDEX idx_work_pick (agent=? AND state=?)");
+        assert_eq!(
+            plan(&store, NEXT_NOT_BEFORE),
+            ["SEARCH work_items USING COVERING INDEX idx_work_due (not_before>? AND not_before<?)"]
+        );
+    }
+}

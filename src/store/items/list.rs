@@ -120,3 +120,88 @@ pub fn all_dead(db: &Connection) -> Result<Vec<i64>> {
     let mut query = db.prepare_cached("SELECT id FROM work_items WHERE state = 'dead' ORDER BY id")?;
     Ok(query.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::outcome::Class;
+    use crate::store::Store;
+    use crate::store::items::{self, Cleared, claim_next};
+    use crate::store::receipts::accept_delivery;
+    use crate::store::runs::finish_run;
+    use crate::store::runs::testing::{POLICY, identity, outcome, register};
+    use crate::store::testing::{call, insert, new_item, new_receipt};
+
+    const OPEN: [State; 2] = [State::Queued, State::Running];
+
+    fn listed(store: &Store, agent: Option<&str>, states: &[State], limit: u32) -> (Vec<i64>, u64) {
+        let page = store.read(|db| list(db, &Filter { agent, states, limit })).unwrap();
+        (page.items.into_iter().map(|item| item.id).collect(), page.total)
+    }
+
+    #[test]
+    fn items_are_listed_newest_first_by_agent_and_state() {
+        let store = Store::open_in_memory().unwrap();
+        for agent in ["dev", "docs", "dev", "dev"] {
+            insert(&store, agent, 1);
+        }
+        store.write(|tx| items::drop(tx, 1, UnixMs(2))).unwrap().unwrap();
+        assert_eq!(listed(&store, None, &OPEN, 50), (vec![4, 3, 2], 3));
+        assert_eq!(listed(&store, None, &OPEN, 2), (vec![4, 3], 3));
+        assert_eq!(listed(&store, Some("dev"), &OPEN, 1), (vec![4], 2));
+        assert_eq!(listed(&store, Some("dev"), &[State::Dead], 50), (vec![1], 1));
+        assert_eq!(listed(&store, Some("dev"), &[State::Queued, State::Dead], 50), (vec![4, 3, 1], 3));
+        assert_eq!(listed(&store, Some("nobody"), &OPEN, 50), (vec![], 0));
+        assert_eq!(listed(&store, None, &[], 50), (vec![], 0));
+        store.write(|tx| items::clear(tx, Some("docs"), Cleared::ByOperator, UnixMs(2))).unwrap();
+        assert_eq!(store.read(all_dead).unwrap(), [1, 2]);
+    }
+
+    #[test]
+    fn an_item_is_shown_with_what_it_went_through() {
+        let store = Store::open_in_memory().unwrap();
+        let receipt = new_receipt(None, UnixMs(1));
+        let receipt_id = receipt.id.clone();
+        let identity = identity("dev");
+        let instance = identity.instance.to_string();
+        store
+            .write(move |tx| {
+                accept_delivery(tx, receipt, vec![new_item("dev")], 0, UnixMs(1))?;
+                claim_next(tx, "dev", &identity, UnixMs(2))?;
+                let instance = identity.instance.as_str();
+                finish_run(tx, instance, &outcome(Class::Lost, 0), &POLICY, UnixMs(3))
+            })
+            .unwrap();
+        let (item, context) = store.read(|db| show(db, 1)).unwrap().unwrap();
+        let expected = Listed {
+            id: 1,
+            agent: "dev".into(),
+            kind: Kind::Webhook,
+            source: "push".into(),
+            action: Some("done".into()),
+            state: State::Queued,
+            attempts: 1,
+            enqueued_at: UnixMs(1),
+            not_before: Some(UnixMs(30_003)),
+            started_at: Some(UnixMs(2)),
+            finished_at: None,
+            instance_id: Some(instance),
+            receipt_id: Some(receipt_id),
+            call_id: None,
+            reason: None,
+            last_error: Some("Container exited with code 0".into()),
+        };
+        assert_eq!((item, context["event"].as_str()), (expected, Some("push")));
+        assert_eq!(store.read(|db| show(db, 2)).unwrap(), None);
+    }
+
+    #[test]
+    fn a_call_is_shown_with_its_id_and_text() {
+        let store = Store::open_in_memory().unwrap();
+        let caller = register(&store, "dev");
+        call(&store, &caller, "c1", 1);
+        let (item, context) = store.read(|db| show(db, 1)).unwrap().unwrap();
+        assert_eq!((item.call_id.as_deref(), item.source.as_str(), item.action), (Some("c1"), "dev", None));
+        assert_eq!(context, serde_json::json!({ "context": "look at c1" }));
+    }
+}

@@ -5,6 +5,8 @@
 mod bury;
 mod claim;
 mod list;
+#[cfg(test)]
+mod props;
 mod requeue;
 
 use anyhow::Result;

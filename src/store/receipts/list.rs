@@ -68,7 +68,7 @@ pub struct Page {
 }
 
 /// The status by the states of the items; what had none keeps what was stored.
-const STATUS: &str = "CASE WHEN status <> 'queued' THEN status
+pub(in crate::store) const STATUS: &str = "CASE WHEN status <> 'queued' THEN status
     WHEN EXISTS (SELECT 1 FROM work_items WHERE receipt_id = receipt.id AND state IN ('queued', 'running')) THEN 'queued'
     WHEN EXISTS (SELECT 1 FROM work_items WHERE receipt_id = receipt.id AND state = 'dead') THEN 'dead-letter'
     ELSE 'processed' END";
@@ -137,6 +137,14 @@ pub fn show(db: &Connection, id: &str) -> Result<Option<Detail>> {
     ))?;
     let found = query.query_row([id], |row| Ok((receipt(row)?, row.get(15)?, row.get(16)?)));
     let Some((receipt, headers, body)) = found.optional()? else { return Ok(None) };
+    Ok(Some(Detail { receipt, headers, body, items: items_of(db, id)? }))
+}
+
+/// The items of a receipt, in the order in which they were made.
+///
+/// # Errors
+/// When the database fails.
+pub fn items_of(db: &Connection, id: &str) -> Result<Vec<ItemOf>> {
     let mut query = db.prepare_cached(
         "SELECT agent, state, attempts, instance_id FROM work_items WHERE receipt_id = ? ORDER BY id",
     )?;
@@ -145,7 +153,7 @@ pub fn show(db: &Connection, id: &str) -> Result<Option<Detail>> {
         let state = State::parse(&state).unwrap_or(State::Dead);
         Ok(ItemOf { agent: row.get(0)?, state, attempts: row.get(2)?, instance_id: row.get(3)? })
     })?;
-    Ok(Some(Detail { receipt, headers, body, items: items.collect::<Result<_, _>>()? }))
+    Ok(items.collect::<Result<_, _>>()?)
 }
 
 #[cfg(test)]
@@ -154,7 +162,7 @@ mod tests {
     use crate::model::outcome::Class;
     use crate::store::Store;
     use crate::store::items::{self, Cleared};
-    use crate::store::receipts::{LARGEST_BODY, NewReceipt, NoWork, accept_delivery, note};
+    use crate::store::receipts::{Body, LARGEST_BODY, NewReceipt, NoWork, accept_delivery, note};
     use crate::store::runs::finish_run;
     use crate::store::runs::testing::{POLICY, identity, outcome};
     use crate::store::testing::{new_item, new_receipt};
@@ -236,7 +244,7 @@ mod tests {
     fn what_was_sent_is_kept_without_secrets_and_within_bounds() {
         let store = Store::open_in_memory().unwrap();
         let kept = |body: Vec<u8>, why: Option<NoWork>| {
-            let receipt = NewReceipt { body, ..new_receipt(None, UnixMs(1)) };
+            let receipt = NewReceipt { body: Body::of(&body), ..new_receipt(None, UnixMs(1)) };
             let id = receipt.id.clone();
             match why {
                 Some(why) => note(&store, receipt, why, UnixMs(1)).unwrap(),

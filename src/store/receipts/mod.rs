@@ -7,8 +7,10 @@ use anyhow::Result;
 use rusqlite::params;
 use serde_json::{Map, Value};
 
+pub(super) use self::accept::MEMORY;
 pub use self::accept::{Delivered, accept_delivery};
-pub use self::list::{Detail, Filter, ItemOf, Page, Receipt, list, show};
+pub(super) use self::list::STATUS;
+pub use self::list::{Detail, Filter, ItemOf, Page, Receipt, items_of, list, show};
 use super::{Store, Tx, int};
 use crate::base::clock::UnixMs;
 use crate::base::ids::uuid_v7;
@@ -36,9 +38,28 @@ pub struct NewReceipt {
     /// Address of the sender.
     pub client: Option<String>,
     pub headers: Map<String, Value>,
-    pub body: Vec<u8>,
+    pub body: Body,
     /// The receipt whose delivery is replayed.
     pub replay_of: Option<String>,
+}
+
+/// A body as it is recorded: its size, and what it was as long as that is to be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Body {
+    bytes: usize,
+    stored: Option<Vec<u8>>,
+}
+
+impl Body {
+    /// A body that is stored unless it is too large.
+    pub fn of(body: &[u8]) -> Self {
+        Self { bytes: body.len(), stored: (body.len() <= LARGEST_BODY).then(|| body.to_vec()) }
+    }
+
+    /// A body that is not stored, whatever its size.
+    pub fn without_content(body: &[u8]) -> Self {
+        Self { bytes: body.len(), stored: None }
+    }
 }
 
 /// An id for a receipt; the contexts of its items have it, too.
@@ -106,7 +127,11 @@ pub fn note(store: &Store, receipt: NewReceipt, why: NoWork, now: UnixMs) -> Res
     let row = match why {
         NoWork::NoMatch => Row::new(receipt, Status::NoMatch),
         NoWork::Ignored => Row::new(receipt, Status::Ignored),
-        NoWork::Rejected(reason) => Row { reason: Some(reason), body: None, ..Row::new(receipt, Status::Rejected) },
+        NoWork::Rejected(reason) => {
+            let mut receipt = receipt;
+            receipt.body.stored = None;
+            Row { reason: Some(reason), ..Row::new(receipt, Status::Rejected) }
+        }
     };
     store.submit_late(ROW_BYTES + row.bytes(), move |tx| row.insert(tx, now))
 }
@@ -115,8 +140,6 @@ pub fn note(store: &Store, receipt: NewReceipt, why: NoWork, now: UnixMs) -> Res
 struct Row {
     receipt: NewReceipt,
     headers: String,
-    body: Option<Vec<u8>>,
-    body_bytes: usize,
     status: Status,
     reason: Option<&'static str>,
     matched: usize,
@@ -130,14 +153,11 @@ impl Row {
             !PRIVATE_FIELDS.iter().any(|word| name.contains(word))
         });
         let headers = Value::Object(std::mem::take(&mut receipt.headers)).to_string();
-        let body = std::mem::take(&mut receipt.body);
-        let body_bytes = body.len();
-        let body = Some(body).filter(|body| body.len() <= LARGEST_BODY);
-        Self { receipt, headers, body, body_bytes, status, reason: None, matched: 0, skipped: 0 }
+        Self { receipt, headers, status, reason: None, matched: 0, skipped: 0 }
     }
 
     fn bytes(&self) -> usize {
-        self.headers.len() + self.body.as_ref().map_or(0, Vec::len)
+        self.headers.len() + self.receipt.body.stored.as_ref().map_or(0, Vec::len)
     }
 
     fn summary(&self) -> Option<String> {
@@ -167,8 +187,8 @@ impl Row {
             now.0,
             receipt.client,
             self.headers,
-            self.body,
-            int(self.body_bytes as u64),
+            receipt.body.stored,
+            int(receipt.body.bytes as u64),
             self.status.as_str(),
             self.reason,
             int(self.matched as u64),

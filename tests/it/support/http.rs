@@ -1,7 +1,7 @@
 //! A client that sends exactly the bytes it is given.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -51,6 +51,18 @@ pub(crate) fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(sock)
 }
 
+/// A connection from an address of our choice, with time-outs.
+pub(crate) fn connect_from(from: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
+    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+    let sock = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    bind(&sock, &SocketAddr::new(from.into(), 0))?;
+    connect(&sock, &to)?;
+    let sock = TcpStream::from(sock);
+    sock.set_read_timeout(Some(PATIENCE))?;
+    sock.set_write_timeout(Some(PATIENCE))?;
+    Ok(sock)
+}
+
 /// Everything that comes until the server closes.
 pub(crate) fn read_all(mut sock: &TcpStream) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
@@ -60,20 +72,42 @@ pub(crate) fn read_all(mut sock: &TcpStream) -> io::Result<Vec<u8>> {
 
 /// Sends bytes, then nothing more; gives everything that comes back.
 pub(crate) fn exchange(address: SocketAddr, bytes: &[u8]) -> io::Result<Vec<u8>> {
-    let sock = connect(address)?;
+    exchange_on(&connect(address)?, bytes)
+}
+
+fn exchange_on(mut sock: &TcpStream, bytes: &[u8]) -> io::Result<Vec<u8>> {
     // The server may refuse and close before everything is written.
-    let _ = (&sock).write_all(bytes);
+    let _ = sock.write_all(bytes);
     let _ = sock.shutdown(Shutdown::Write);
-    read_all(&sock)
+    read_all(sock)
 }
 
 /// A plain request, with a body when one is given.
 #[track_caller]
 pub(crate) fn request(address: SocketAddr, method: &str, target: &str, fields: &str, body: &str) -> Answer {
+    let bytes = exchange(address, &request_bytes(method, target, fields, body.as_bytes()));
+    Answer::parse(&bytes.unwrap_or_else(|error| panic!("{method} {target}: {error}")))
+}
+
+/// The same from an address of our choice.
+#[track_caller]
+pub(crate) fn request_from(
+    from: Ipv4Addr,
+    address: SocketAddr,
+    method: &str,
+    target: &str,
+    fields: &str,
+    body: &str,
+) -> Answer {
+    let sock = connect_from(from, address).unwrap();
+    Answer::parse(&exchange_on(&sock, &request_bytes(method, target, fields, body.as_bytes())).unwrap())
+}
+
+/// A plain request as bytes.
+pub(crate) fn request_bytes(method: &str, target: &str, fields: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
-    let text = format!("{method} {target} HTTP/1.1\r\nHost: test\r\n{fields}Content-Length: {length}\r\n\r\n{body}");
-    let bytes = exchange(address, text.as_bytes()).unwrap_or_else(|error| panic!("{method} {target}: {error}"));
-    Answer::parse(&bytes)
+    let head = format!("{method} {target} HTTP/1.1\r\nHost: test\r\n{fields}Content-Length: {length}\r\n\r\n");
+    [head.as_bytes(), body].concat()
 }
 
 #[track_caller]

@@ -1,7 +1,10 @@
 //! What the tests stand on: programs to run and other ends to talk to.
 
 pub(crate) mod al;
+pub(crate) mod daemon;
 pub(crate) mod docker;
+pub(crate) mod fake_scheduler;
+pub(crate) mod gateway;
 pub(crate) mod http;
 pub(crate) mod llm;
 pub(crate) mod project;

@@ -14,12 +14,35 @@ use tempfile::TempDir;
 
 use super::al::Al;
 use super::docker::{self, BASE, containers, try_docker};
+use super::wait;
 
 /// Carries out the task that it is given: a shell script.
 const CARRY_OUT_TASK: &str = r#"set -u
 sed -n '/^<user-prompt>$/,/^<\/user-prompt>$/p' "$AL_PROMPT_FILE" | sed '1d;$d' > /tmp/task.sh
 . /tmp/task.sh
 "#;
+
+/// Carries out the title of the webhook that it is started by, or its task when a person starts it.
+const CARRY_OUT_TITLE: &str = r#"set -u
+if grep -q '^<user-prompt>$' "$AL_PROMPT_FILE"; then
+  sed -n '/^<user-prompt>$/,/^<\/user-prompt>$/p' "$AL_PROMPT_FILE" | sed '1d;$d' > /tmp/task.sh
+else
+  sed -n '/^<webhook-trigger>$/{n;p}' "$AL_PROMPT_FILE" | jq -r .title > /tmp/task.sh
+fi
+. /tmp/task.sh
+"#;
+
+/// A source of webhooks of type `test`, for [`Project::with_settings`].
+pub(crate) const HOOK: &str = "[webhooks.hook]\ntype = \"test\"\n";
+
+/// What an agent takes from it, for [`Project::configure`].
+pub(crate) const ON_HOOK: &str = "[[webhooks]]\nsource = \"hook\"\n";
+
+/// A schedule that never fires: its agent runs once at the start, and when a person wants it to.
+pub(crate) const NEVER: &str = "schedule = \"0 0 31 2 *\"\n";
+
+/// Waits in a script until [`Project::open_gate`].
+pub(crate) const GATE: &str = "until [ -e /tmp/gate ]; do sleep 0.05; done";
 
 /// A project directory, a home directory, and a record of what was run in them.
 pub(crate) struct Project {
@@ -98,6 +121,27 @@ impl Project {
         self.configure(&agent, "[model]\nprovider = \"mock\"\nmodel = \"default\"\n");
         self.write(&format!("agents/{agent}/mock.toml"), mock);
         agent
+    }
+
+    /// An agent that carries out the titles of all webhooks of [`HOOK`] as shell scripts. `toml`: what else is set.
+    pub(crate) fn on_hook(&self, name: &str, toml: &str) -> String {
+        let agent = self.agent(name, CARRY_OUT_TITLE);
+        self.configure(&agent, &format!("{toml}{ON_HOOK}"));
+        agent
+    }
+
+    /// Lets a run go on that waits at a [`GATE`], as soon as its container runs.
+    #[track_caller]
+    pub(crate) fn open_gate(&self, instance: &str) {
+        let open = ["exec", &format!("al-{instance}"), "touch", "/tmp/gate"];
+        wait::until(&format!("a gate in {instance}"), || try_docker(&open), |(is_open, ..)| *is_open);
+    }
+
+    /// Waits until a run has written this to its standard output.
+    #[track_caller]
+    pub(crate) fn wait_said(&self, agent: &str, text: &str) {
+        let has_said = |log: &Vec<Value>| log.iter().any(|entry| entry["text"] == text);
+        wait::until(&format!("{text:?} from {agent}"), || self.log(agent), has_said);
     }
 
     /// Replaces an agent's configuration. `agent` is a full name, here and everywhere below.

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 /// How often it is looked.
 const PAUSE: Duration = Duration::from_millis(10);
-/// How long [`until`] waits.
-const LIMIT: Duration = Duration::from_secs(10);
+/// How long [`until`] waits: long enough for a machine with much else to do.
+const LIMIT: Duration = Duration::from_secs(30);
 
-/// Looks again until `observe` gives what `wanted` accepts. After ten seconds it fails with the last observation.
+/// Looks again until `observe` gives what `wanted` accepts. After half a minute it fails with the last observation.
 #[track_caller]
 pub(crate) fn until<T: Debug>(what: &str, mut observe: impl FnMut() -> T, wanted: impl Fn(&T) -> bool) -> T {
     within(LIMIT, what, || {

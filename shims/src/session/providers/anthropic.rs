@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Progress, idle, key, name_model, parse, patience, read_stream};
+use super::{COMMON_HEADERS, Progress, idle, key, name_model, parse, patience, read_stream, read_whole};
 use crate::env::Environment;
 use crate::secret::Secret;
 use crate::session::error::{Kind, ModelError};
@@ -16,16 +16,13 @@ use crate::session::message::{Assistant, Block, Stop, ToolCall};
 use crate::session::provider::{Delta, Model, Provider, Request};
 use crate::session::registry::Thinking;
 use crate::session::sse::SseEvent;
-use crate::session::{ModelChoice, classify, json, tools};
-use crate::text::cut;
+use crate::session::{ModelChoice, classify, tools};
 use crate::wire::usage::Usage;
 
 /// Most output asked for, thinking by budget apart.
 const MOST_OUTPUT: u64 = 32_000;
 /// Smallest thinking budget that the API takes.
 const LEAST_BUDGET: u64 = 1024;
-/// What is shown of an answer that is none, in characters.
-const BEGINNING: usize = 100;
 const VENDOR_PROMPT: &str = "You are Claude Code, Anthropic's official CLI for Claude.";
 const OAUTH_BETAS: &str = "claude-code-20250219,oauth-2025-04-20";
 const INTERLEAVED_BETA: &str = "interleaved-thinking-2025-05-14";
@@ -94,13 +91,7 @@ impl Anthropic {
     }
 
     fn headers<'a>(&'a self, betas: &'a str) -> Vec<(&'a str, &'a str)> {
-        const AGENT: &str = concat!("action-llama/", env!("CARGO_PKG_VERSION"));
-        let mut headers = vec![
-            ("content-type", "application/json"),
-            ("accept", "text/event-stream"),
-            ("accept-encoding", "identity"),
-            ("user-agent", AGENT),
-        ];
+        let mut headers = Vec::from(COMMON_HEADERS);
         headers.extend(self.auth.as_ref().map(|(name, key)| (name.as_str(), key.expose())));
         headers.push(("anthropic-version", "2023-06-01"));
         headers.extend((!betas.is_empty()).then_some(("anthropic-beta", betas)));
@@ -374,7 +365,7 @@ fn piece_block(piece: Piece<'_>) -> WireBlock<'_> {
         Piece::Text { text, .. } => text_block(text, None),
         Piece::Thinking { text, signature } => WireBlock::Thinking { thinking: text, signature },
         Piece::Redacted { data } => WireBlock::RedactedThinking { data },
-        Piece::Call { id, call } => WireBlock::ToolUse { id, name: &call.name, input: &call.args },
+        Piece::Call { id, call, .. } => WireBlock::ToolUse { id, name: &call.name, input: &call.args },
     }
 }
 
@@ -424,13 +415,7 @@ impl<'s> Reading<'s> {
     /// A complete answer, from a server that does not stream.
     fn whole(&mut self, answer: Answer, request: &Request<'_>) -> Result<(), ModelError> {
         let hints = answer.hints();
-        let kind = answer.header("content-type").unwrap_or("no content type").to_owned();
-        let body = answer.whole(patience(request))?;
-        let Ok(message) = json::parse::<Map<String, Value>>(&body) else {
-            let begin = cut(body.trim_start(), BEGINNING);
-            let text = format!("the answer is neither a stream nor JSON ({kind}), it begins with: {begin}");
-            return Err(ModelError::new(Kind::Malformed, text));
-        };
+        let message: Map<String, Value> = read_whole(answer, patience(request))?;
         if message.contains_key("error") {
             return Err(classify::of_object(&message, &hints));
         }

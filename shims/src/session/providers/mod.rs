@@ -12,11 +12,13 @@ use super::registry::{self, Registry, Resolved, Thinking};
 use super::sse::{Parser, SseEvent, TooLong};
 use super::{ModelChoice, json};
 use crate::env::Environment;
+use crate::text::cut;
 use crate::wire::config::ModelConfig;
 use crate::wire::paths;
 
 mod anthropic;
 mod chat;
+mod google;
 pub mod mock;
 mod openai;
 mod responses;
@@ -27,6 +29,15 @@ pub const NAMES: [&str; 9] =
 
 /// A request is given up after this long without a byte, unless configured.
 const IDLE: Duration = Duration::from_secs(600);
+/// What is shown of an answer that is none, in characters.
+const BEGINNING: usize = 100;
+/// Headers of every request.
+const COMMON_HEADERS: [(&str, &str); 4] = [
+    ("content-type", "application/json"),
+    ("accept", "text/event-stream"),
+    ("accept-encoding", "identity"),
+    ("user-agent", concat!("action-llama/", env!("CARGO_PKG_VERSION"))),
+];
 
 /// Makes a model ready to be spoken to; nothing is sent. Conditions worth a log line go to `notice`.
 ///
@@ -67,6 +78,10 @@ pub fn connect(
         "chat" => {
             let model = model(chat::base_url(&config.provider).unwrap_or_default())?;
             Ok(Box::new(chat::Chat::new(model, choice, environment)?))
+        }
+        "google" => {
+            let model = model("https://generativelanguage.googleapis.com/v1beta")?;
+            Ok(Box::new(google::Google::new(model, choice, environment)?))
         }
         _ => Err(format!(
             "model.provider = \"{}\" with model.api = \"{api}\" is not available in this build",
@@ -182,7 +197,7 @@ fn patience<'a>(request: &Request<'a>) -> Patience<'a> {
     Patience { cancel: request.cancel, deadline: request.deadline }
 }
 
-/// Reads a stream until `handle` says that it is complete.
+/// Reads a stream until `handle` says that it is complete, or until its end if that may come.
 fn read_stream(
     answer: &mut Answer,
     patience: Patience<'_>,
@@ -199,19 +214,29 @@ fn read_pieces(
     let too_long = |TooLong| ModelError::new(Kind::Malformed, "the stream has a line of more than 32 MiB");
     let mut parser = Parser::new();
     let mut events = Vec::new();
-    while let Some(bytes) = next()? {
+    let mut enough = false;
+    loop {
+        let bytes = match next() {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => break,
+            Err(_) if enough => return Ok(()),
+            Err(error) => return Err(error),
+        };
         parser.feed(&bytes, &mut events).map_err(too_long)?;
         for event in events.drain(..) {
-            if handle(event)? == Progress::Complete {
-                return Ok(());
+            match handle(event)? {
+                Progress::More => {}
+                Progress::Enough => enough = true,
+                Progress::Complete => return Ok(()),
             }
         }
     }
     let last = parser.finish().map_err(too_long)?;
     match last.map(handle) {
-        Some(Ok(Progress::Complete)) => return Ok(()),
+        Some(Ok(Progress::Complete | Progress::Enough)) => return Ok(()),
         // The stream may have ended in the middle of this event.
         Some(Err(error)) if error.kind != Kind::Malformed => return Err(error),
+        _ if enough => return Ok(()),
         _ => {}
     }
     Err(ModelError::new(Kind::Network, "stream ended early"))
@@ -220,8 +245,23 @@ fn read_pieces(
 /// Whether a stream has said everything.
 #[derive(PartialEq, Eq)]
 enum Progress {
+    /// Its end would be too early.
     More,
+    /// From now on it may end; what still comes belongs to it.
+    Enough,
+    /// Nothing that comes after this is of interest.
     Complete,
+}
+
+/// The JSON of an answer that is not a stream.
+fn read_whole<T: serde::de::DeserializeOwned>(answer: Answer, patience: Patience<'_>) -> Result<T, ModelError> {
+    let kind = answer.header("content-type").unwrap_or("no content type").to_owned();
+    let body = answer.whole(patience)?;
+    json::parse(&body).map_err(|_| {
+        let begin = cut(body.trim_start(), BEGINNING);
+        let text = format!("the answer is neither a stream nor JSON ({kind}), it begins with: {begin}");
+        ModelError::new(Kind::Malformed, text)
+    })
 }
 
 /// Parses what must be JSON.
@@ -271,7 +311,7 @@ mod tests {
         case(json!({"provider": "custom", "api": "soap"}), "model.api = \"soap\"");
         case(json!({"provider": "custom", "api": "anthropic"}), "model.baseUrl is missing");
         case(json!({"provider": "custom", "api": "anthropic", "baseUrl": "x"}), "model.baseUrl");
-        case(json!({"provider": "google"}), "\"google\" with model.api = \"google\" is not available");
+        case(json!({"provider": "google"}), "missing google_key credential");
         case(json!({"provider": "openai"}), "missing openai_key credential");
         case(json!({"provider": "groq"}), "missing groq_key credential");
         case(json!({"provider": "openai", "api": "anthropic"}), "model.api = \"anthropic\" does not exist for openai");

@@ -1,6 +1,5 @@
 //! The gateway of a one-shot run: the container face alone, on a free port of the bridge.
 
-use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use crate::base::subnet::Subnet;
 use crate::config::Project;
 use crate::docker::launch::GatewayHost;
 use crate::docker::network::Network;
-use crate::gateway::{ContainerFace, ContainerListener, Gateway};
+use crate::gateway::{ContainerListener, Gateway, Parts, bind, is_not_of_this_host};
 use crate::run::leftovers::{Marker, marker_dir};
 use crate::run::life::log_dir;
 use crate::run::staging;
@@ -24,7 +23,8 @@ use crate::store::Store;
 
 /// The open face and how containers reach it.
 pub(super) struct EphemeralGateway {
-    face: ContainerFace,
+    gateway: Gateway,
+    address: SocketAddr,
     host: GatewayHost,
     _socket_dir: SocketDir,
 }
@@ -43,33 +43,30 @@ impl EphemeralGateway {
     ) -> Result<Self> {
         let settings = &project.settings.gateway;
         let socket_dir = SocketDir::create(private_root, project)?;
-        let log = Arc::new(Log::new(&log_dir(&project.dir), "gateway"));
-        let open = |address: IpAddr, port: u16, peers: Subnet| {
-            let listener = ContainerListener {
-                address: SocketAddr::new(address, port),
-                peers,
-                socket_dir: socket_dir.path.clone(),
-                lock_timeout: Duration::from_secs(settings.lock_timeout),
-            };
-            Gateway::start_container_face(listener, Arc::clone(store), handle.clone(), Arc::clone(&log))
-        };
         // A fixed port, so that a firewall can let it through; another one when that is taken.
-        let on_some_port = |address, peers| match settings.container_port {
-            Some(port) => open(address, port, peers).or_else(|_| open(address, 0, peers)),
-            None => open(address, 0, peers),
+        let on_some_port = |address| match settings.container_port {
+            Some(port) => bind((address, port).into()).or_else(|_| bind((address, 0).into())),
+            None => bind((address, 0).into()),
         };
         let bridge = network.gateway.context("network al-net has no IPv4 gateway address")?;
-        let bind = settings.container_bind.unwrap_or(IpAddr::V4(bridge));
-        let peers = network.subnet.unwrap_or(Subnet::LOOPBACK);
-        let (face, host) = match on_some_port(bind, peers) {
-            Ok(face) => (face, configured_host(project, bind)),
+        let address = settings.container_bind.unwrap_or(IpAddr::V4(bridge));
+        let (listener, peers, host) = match on_some_port(address) {
+            Ok(listener) => (listener, network.subnet.unwrap_or(Subnet::LOOPBACK), configured_host(project, address)),
             Err(error) if settings.container_bind.is_none() && is_not_of_this_host(&error) => {
-                let face = on_some_port(IpAddr::V4(Ipv4Addr::LOCALHOST), Subnet::LOOPBACK)?;
-                (face, GatewayHost::HostGateway)
+                let listener = on_some_port(IpAddr::V4(Ipv4Addr::LOCALHOST))?;
+                (listener, Subnet::LOOPBACK, GatewayHost::HostGateway)
             }
             Err(error) => return Err(error),
         };
-        Ok(Self { face, host, _socket_dir: socket_dir })
+        let gateway = Gateway::start(Parts {
+            store: Arc::clone(store),
+            handle: handle.clone(),
+            log: Arc::new(Log::new(&log_dir(&project.dir), "gateway")),
+            socket_dir: socket_dir.path.clone(),
+            lock_timeout: Duration::from_secs(settings.lock_timeout),
+        })?;
+        let address = gateway.start_container_face(ContainerListener { listener, peers })?;
+        Ok(Self { gateway, address, host, _socket_dir: socket_dir })
     }
 
     /// Where the name `gateway` leads in containers.
@@ -79,12 +76,12 @@ impl EphemeralGateway {
 
     /// Base URL in containers.
     pub(super) fn url(&self) -> String {
-        format!("http://gateway:{}", self.face.address().port())
+        format!("http://gateway:{}", self.address.port())
     }
 
     /// Stops serving.
     pub(super) fn stop(self) {
-        self.face.stop();
+        self.gateway.stop();
     }
 }
 
@@ -95,12 +92,6 @@ fn configured_host(project: &Project, bind: IpAddr) -> GatewayHost {
         // The only other value that the configuration allows.
         Some(Err(_)) => GatewayHost::HostGateway,
     }
-}
-
-fn is_not_of_this_host(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::AddrNotAvailable)
-    })
 }
 
 /// Private directory of the socket behind the front; removed when dropped.

@@ -1,17 +1,17 @@
-//! `al run`: one agent, once, without a scheduler (scheduler.md §15.3).
+//! `al run`: one agent, once; by the project's scheduler when one runs (scheduler.md §15.2), else in this process (§15.3).
 
-use std::path::Path;
+use std::io::Write as _;
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use crossbeam_channel::{Receiver, bounded};
-use shims::env::Environment;
 use shims::session::error::Kind;
 use shims::wire::exit;
 
-use crate::base::files::{absolute_lexically, current_dir};
+use crate::base::text::printable;
 use crate::cli::args::Run;
+use crate::cli::site::Site;
 use crate::config::webhook::Exposure;
-use crate::config::{self, Home, Selection};
 use crate::credentials::Store as CredentialStore;
 use crate::model::event::Trigger;
 use crate::model::outcome::{Outcome, RunResult};
@@ -23,10 +23,13 @@ use crate::setup::doctor::{self, Options, Scope, Strictness, Verbosity};
 use crate::ui::json_events::JsonEvents;
 use crate::ui::summary::Summary;
 use interrupt::Interrupt;
+use scheduled::{Scheduled, Wish};
 use view::{Told, View};
 
+mod chain;
 mod gateway;
 mod interrupt;
+mod scheduled;
 mod task;
 mod view;
 mod wiring;
@@ -67,25 +70,36 @@ pub(crate) fn usage_error(words: &[String], error: &str) {
 }
 
 fn carry_out(args: &Run, view: &View, interrupt: &Interrupt, handle: &Handle, events: &Receiver<Event>) -> Result<u8> {
-    let environment = Environment::of_process();
-    let project = absolute_lexically(Path::new(&args.project), &current_dir()?);
-    if let Some(problem) = config::agent_directory_problem(&project, &format!("al run {}", args.agent)) {
-        bail!(problem);
+    let site = Arc::new(Site::open(&args.project, args.env.as_deref(), &format!("al run {}", args.agent))?);
+    if !site.has_agent(&args.agent) {
+        bail!(site.unknown_agent(&args.agent));
     }
-    let home = Home::of(&environment)?;
-    let loaded = config::load(&project, &home, &Selection::of(args.env.as_deref(), &environment))?;
-    loaded.require(&args.agent)?;
     let trigger = task::trigger(args, &interrupt.token)?;
-    if let Some(environment) = loaded.project.environment.as_ref().filter(|found| found.server.is_some()) {
-        bail!(
-            "environment \"{}\" is a server's; starting a run there is not built yet. Leave out --env to run here",
-            environment.name
-        );
+    let wish = Wish::of(&args.agent, &trigger, args.wait);
+    let shows_events = args.json;
+    let told = move |message: &str| {
+        if !shows_events {
+            let _ = writeln!(std::io::stdout(), "{}", printable(message));
+        }
+    };
+    match scheduled::run(&site, wish, &trigger, view.observer(), told, &interrupt.token)? {
+        None => {}
+        Some(Scheduled::Ended(finished)) => {
+            view.finish(&summary(&args.agent, trigger.kind().as_str(), &finished));
+            return Ok(status(&finished));
+        }
+        Some(Scheduled::Triggered { message, instance }) => {
+            told(&message);
+            view.triggered(&Summary { instance, result: "triggered", ..Summary::default() });
+            return Ok(0);
+        }
     }
-    let credentials = CredentialStore::at(home.credentials());
+    let loaded = &site.loaded;
+    let project = site.dir();
+    let credentials = CredentialStore::at(site.home.credentials());
     let options =
         Options { scope: Scope::Run(&args.agent), strictness: Strictness::Normal, exposure: Exposure::Loopback };
-    let report = doctor::check(&loaded, &credentials, &options)?;
+    let report = doctor::check(loaded, &credentials, &options)?;
     report.conclude(Verbosity::Silent, &mut std::io::stdout(), &mut std::io::stderr())?;
 
     let reruns = match trigger {
@@ -93,8 +107,8 @@ fn carry_out(args: &Run, view: &View, interrupt: &Interrupt, handle: &Handle, ev
         _ => Reruns::Never,
     };
     let kind = trigger.kind().as_str();
-    let lock = ProjectLock::for_one_shot(&project)?;
-    let wired = wiring::wire(&loaded, &args.agent, credentials, view.observer(), handle, interrupt, lock)?;
+    let lock = ProjectLock::for_one_shot(project)?;
+    let wired = wiring::wire(loaded, &args.agent, credentials, view.observer(), handle, interrupt, lock)?;
     let root = Root { agent: args.agent.clone(), trigger, reruns };
     let finished = run_once(&wired.host, wired.agents, root, handle, events);
     wired.gateway.stop();

@@ -12,7 +12,8 @@ use crate::base::error::UsageError;
 use crate::base::{Cancel, worker};
 use crate::cli::args::Run;
 use crate::model::event::Trigger;
-use crate::model::webhook_context;
+use crate::model::webhook_context::Context;
+use crate::webhooks::raw::RawDelivery;
 
 /// Longest task text in bytes.
 const LONGEST_TASK: u64 = 16 * 1024 * 1024;
@@ -38,15 +39,21 @@ pub(super) fn trigger(args: &Run, cancel: &Cancel) -> Result<Trigger> {
 }
 
 fn webhook(text: &str, file: &str) -> Result<Trigger> {
-    const FORM: &str = "it has to hold one JSON object: a webhook context with at least `source` and `event`, for example \
-                        {\"source\":\"github\",\"event\":\"issues\",\"action\":\"labeled\",\"repo\":\"acme/app\",\"number\":42}";
-    let Ok(Value::Object(given)) = serde_json::from_str(text) else { bail!("{file}: is not a JSON object; {FORM}") };
-    if given.contains_key("headers") && given.contains_key("body") && !given.contains_key("source") {
-        bail!("{file}: is a raw delivery ({{\"headers\":…,\"body\":…}}), which this version cannot decode; {FORM}");
-    }
-    match webhook_context::from_json(&given, UnixMs::now()) {
-        Ok(context) => Ok(Trigger::Webhook { context }),
-        Err(problem) => bail!("{file}: {problem}; {FORM}"),
+    const FORMS: &str = "it has to hold one JSON object: a webhook context with at least `source` and `event`, for example \
+                         {\"source\":\"github\",\"event\":\"issues\",\"action\":\"labeled\",\"repo\":\"acme/app\",\"number\":42}, \
+                         or a delivery as its provider sends it, {\"headers\":{…},\"body\":{…}}";
+    let Ok(Value::Object(given)) = serde_json::from_str(text) else { bail!("{file}: is not a JSON object; {FORMS}") };
+    let malformed = |problem: String| format!("{problem}; {FORMS}");
+    let now = UnixMs::now();
+    let context = if RawDelivery::is_one(&given) {
+        RawDelivery::from_json(&given).map_err(malformed).and_then(|raw| raw.context(raw.provider()?, now))
+    } else {
+        Context::from_json(&given, now).map_err(malformed)
+    };
+    let receipt_id = given.get("receiptId").and_then(Value::as_str).filter(|id| !id.is_empty()).unwrap_or("local");
+    match context {
+        Ok(context) => Ok(Trigger::Webhook { context: context.into_json(receipt_id) }),
+        Err(problem) => bail!("{file}: {problem}"),
     }
 }
 
@@ -78,6 +85,8 @@ fn read_bytes(file: &str, limit: u64) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::text::percent_encode;
+    use serde_json::{Map, json};
 
     fn args(line: &[&str]) -> Run {
         <Run as argh::FromArgs>::from_args(&["al", "run"], line).unwrap()
@@ -100,13 +109,57 @@ mod tests {
         for (text, part) in [
             ("[1]", "not a JSON object"),
             ("{\"event\":\"x\"}", "source"),
-            ("{\"headers\":{},\"body\":{}}", "raw delivery"),
+            ("{\"headers\":[],\"body\":{}}", "`headers` is not an object"),
+            ("{\"headers\":{\"x-github-event\":1},\"body\":{}}", "`x-github-event` is not a text"),
+            ("{\"headers\":{}}", "`source`"),
         ] {
             let error = webhook(text, "hook.json").unwrap_err().to_string();
-            assert!(
-                error.starts_with("hook.json: ") && error.contains(part) && error.contains("webhook context"),
-                "{error}"
-            );
+            for part in ["hook.json: ", part, "webhook context", "{\"headers\":{…},\"body\":{…}}"] {
+                assert!(error.contains(part), "{part} is not in {error}");
+            }
+        }
+    }
+
+    #[track_caller]
+    fn delivery(headers: &Value, body: &Value) -> Result<Map<String, Value>, String> {
+        let text = json!({"headers": headers, "body": body}).to_string();
+        match webhook(&text, "hook.json") {
+            Ok(Trigger::Webhook { context }) => Ok(context),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn a_delivery_is_decoded_by_its_provider() {
+        let body = json!({"action": "labeled", "repository": {"full_name": "acme/app"}, "issue": {"number": 42}});
+        let form = json!(format!("payload={}", percent_encode(&body.to_string())));
+        let form_type = "application/x-www-form-urlencoded";
+        let sent = [
+            (json!({"X-GitHub-Event": "issues", "x-hub-signature-256": "sha256=wrong"}), &body),
+            (json!({"X-GitHub-Event": "issues", "Content-Type": form_type}), &form),
+            // Written down by somebody who decoded the form and kept the header.
+            (json!({"X-GitHub-Event": "issues", "Content-Type": form_type}), &body),
+        ];
+        for (headers, body) in sent {
+            let context = delivery(&headers, body).unwrap();
+            assert_eq!((&context["repo"], &context["number"]), (&"acme/app".into(), &42.into()), "{headers}");
+            assert_eq!((&context["event"], &context["receiptId"]), (&"issues".into(), &"local".into()));
+        }
+    }
+
+    #[test]
+    fn a_delivery_that_starts_nothing_says_why() {
+        let cases = [
+            (json!({}), json!({}), "x-github-event"),
+            (json!({"content-type": "application/json"}), json!({}), "which provider"),
+            (json!({"x-github-event": "ping"}), json!({"zen": "x"}), "without an event"),
+            (json!({"linear-event": "Issue"}), json!([]), "linear"),
+            (json!({"x-github-event": "push"}), json!("{\"a\":"), "invalid JSON body"),
+        ];
+        for (headers, body, part) in cases {
+            let error = delivery(&headers, &body).unwrap_err();
+            assert!(error.starts_with("hook.json: ") && error.contains(part), "{error}");
         }
     }
 

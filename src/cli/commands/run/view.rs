@@ -70,6 +70,16 @@ impl View {
         }
     }
 
+    /// Shows that a run was started elsewhere. A person has been told already.
+    pub(super) fn triggered(&self, summary: &Summary) {
+        self.queue.close();
+        match &self.kind {
+            Kind::Console(console) => console.clear(),
+            Kind::Json(events) => events.finish(summary),
+            Kind::Github(_) => {}
+        }
+    }
+
     /// Shows that nothing was run because of a signal. A person knows who sent it.
     pub(super) fn interrupted(&self, summary: &Summary) {
         self.queue.close();

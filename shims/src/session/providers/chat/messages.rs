@@ -179,7 +179,7 @@ impl<'a, 'c> Conversation<'a, 'c> {
                     Err(_) => parts.push(WirePart::text(text.into())),
                 },
                 Piece::Redacted { .. } => {}
-                Piece::Call { id, call } => {
+                Piece::Call { id, call, .. } => {
                     let arguments = serde_json::to_string(&call.args).expect("arguments have only string keys");
                     let function = WireFunction { name: &call.name, arguments };
                     message.tool_calls.push(WireCall { id: self.ids.sent(&id), kind: "function", function });

@@ -119,7 +119,7 @@ fn response<'a>(mut pieces: Vec<Piece<'a>>, ids: Ids, unnamed: &mut u32, items: 
                 let mark = signature.and_then(|signature| json::parse(signature).ok()).unwrap_or_default();
                 items.push(Item::Typed(message(text, mark, ids, unnamed)));
             }
-            Piece::Call { id, call } => {
+            Piece::Call { id, call, .. } => {
                 let (call_id, item) = split_id(&id);
                 let id = item.filter(|_| ids == Ids::Sent).map(str::to_owned);
                 let arguments = serde_json::to_string(&call.args).expect("arguments have only string keys");

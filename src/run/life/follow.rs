@@ -1,0 +1,340 @@
+//! Following a container: its output, its limits, its end.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use crossbeam_channel::{after, at, never, select};
+
+use super::{AgentImage, GatewayAddress, HOST_GRACE, Life};
+use crate::base::clock::UnixMs;
+use crate::base::error::one_line;
+use crate::base::log::{Entry, Level};
+use crate::base::process::Pipe;
+use crate::docker::attach::{self, Batch, Extent};
+use crate::docker::inspect::{self, Stop};
+use crate::docker::launch::Lifetime;
+use crate::docker::{Failure, failure};
+use crate::run::observer::Report;
+use crate::run::outcome::Ending;
+use crate::store::containers::{self, Progress};
+
+/// Time between SIGTERM and SIGKILL at the host's limit.
+const TERM_GRACE: Duration = Duration::from_secs(5);
+/// A container that has not started by then never will.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// How often killing is repeated until the container has ended.
+const KILL_AGAIN: Duration = Duration::from_millis(500);
+/// A killed container that has not ended by then is given up.
+const KILL_LIMIT: Duration = Duration::from_secs(60);
+/// How late what a run said is committed for the next process.
+const SAVE_AFTER: Duration = Duration::from_secs(1);
+
+impl Life<'_> {
+    /// Starts the container and follows it to its end; `None` when it was left.
+    pub(super) fn run_container(
+        &mut self,
+        stage: &Path,
+        image: &AgentImage,
+        gateway: &GatewayAddress,
+    ) -> Result<Option<Ending>> {
+        self.started = Instant::now();
+        let limit = self.order.agent.timeout + HOST_GRACE;
+        let output = attach::start(&self.host.docker, &self.info.container)?;
+        self.note_launch(stage, image, gateway, UnixMs::now().plus(limit));
+        self.log(Entry::new(Level::Info, "container launched").field("container", self.info.container.as_str()));
+        self.follow_to_end(Some(output), self.started + limit, false)
+    }
+
+    /// Follows a container that was started by an earlier process; `None` when it was left.
+    pub(super) fn follow_again(&mut self, deadline: Instant) -> Result<Option<Ending>> {
+        self.follow_to_end(None, deadline, true)
+    }
+
+    /// Lets the next process know where to carry on. Nobody waits for the commit: without it the container is found by
+    /// its label.
+    fn note_launch(&self, stage: &Path, image: &AgentImage, gateway: &GatewayAddress, deadline_at: UnixMs) {
+        if self.host.lifetime == Lifetime::Once {
+            return;
+        }
+        let instance = self.info.instance.clone();
+        let (stage, url, image) = (stage.display().to_string(), gateway.url.clone(), image.id.clone());
+        let started_at = UnixMs::now();
+        self.host.store.submit(
+            move |tx| {
+                containers::set_stage(tx, &instance, &stage, Some(&url))?;
+                containers::set_running(tx, &instance, started_at, deadline_at, Some(&image))
+            },
+            |_| {},
+        );
+    }
+
+    /// `output`: an attached client, when there is one. `recovered`: lines may have been missed.
+    fn follow_to_end(
+        &mut self,
+        mut output: Option<attach::Output>,
+        deadline: Instant,
+        mut recovered: bool,
+    ) -> Result<Option<Ending>> {
+        let mut stopping = Stopping::default();
+        loop {
+            if let Some(output) = output.take() {
+                match self.follow(&output, deadline, &mut stopping) {
+                    Followed::ToItsEnd => drop(output.finish()),
+                    // Dropping the output ends the client.
+                    Followed::NotStarted => bail!("the container did not start within {} s", START_LIMIT.as_secs()),
+                    Followed::GivenUp => {
+                        let entry = Entry::new(Level::Error, "container does not end");
+                        self.log(entry.field("container", self.info.container.as_str()));
+                        return Ok(Some(Ending::Lost));
+                    }
+                    Followed::Left => return Ok(None),
+                }
+            }
+            match self.state_at_end(deadline) {
+                Ended::Left => return Ok(None),
+                Ended::Unknown => return Ok(Some(Ending::Lost)),
+                Ended::State(state) if state.is_running() => {
+                    // The client died, not the container.
+                    match self.reattach(deadline) {
+                        Ok(again) => output = Some(again),
+                        Err(error) => {
+                            self.warn("container could not be followed again", &format!("{error:#}"));
+                            return Ok(Some(Ending::Lost));
+                        }
+                    }
+                    recovered = true;
+                }
+                Ended::State(state) if state.started_at.is_none() => {
+                    let reason =
+                        if state.error.is_empty() { "the container did not start".to_owned() } else { state.error };
+                    bail!("docker start failed: {reason}");
+                }
+                Ended::State(state) => {
+                    if recovered {
+                        self.read_missed_lines();
+                    }
+                    self.ended_at = state.finished_at;
+                    return Ok(Some(Ending::Exited { code: state.exit_code, oom_killed: state.oom_killed }));
+                }
+            }
+        }
+    }
+
+    /// Takes lines until the client closes its pipes; stops the container when it is time or wished.
+    fn follow(&mut self, output: &attach::Output, deadline: Instant, stopping: &mut Stopping) -> Followed {
+        let mut start_check = Some(self.started + START_LIMIT);
+        let mut save_at = None;
+        let nobody = never();
+        loop {
+            let wish = if stopping.wish_done { &nobody } else { self.kill.token().done() };
+            let next = [stopping.next(deadline), start_check, save_at].into_iter().flatten().min();
+            let timer = next.map_or_else(never, at);
+            select! {
+                recv(output.batches()) -> batch => match batch {
+                    Ok(batch) => {
+                        start_check = None;
+                        self.take(batch);
+                        if self.host.lifetime == Lifetime::Scheduled && self.has_news() {
+                            save_at.get_or_insert_with(|| Instant::now() + SAVE_AFTER);
+                        }
+                    }
+                    Err(_) => return Followed::ToItsEnd,
+                },
+                recv(wish) -> _ => {
+                    stopping.wish_done = true;
+                    self.log(Entry::new(Level::Info, "Container agent runner abort requested"));
+                    let killed = inspect::kill(&self.host.docker, &self.info.container, Stop::Kill);
+                    self.kill.answer(killed.map_err(|error| error.to_string()));
+                    stopping.give_up_at = Some(Instant::now() + KILL_LIMIT);
+                    stopping.kill_at = Some(Instant::now() + KILL_AGAIN);
+                }
+                recv(self.kill.left().done()) -> _ => {
+                    self.save_progress();
+                    return Followed::Left;
+                }
+                recv(timer) -> _ => {
+                    let now = Instant::now();
+                    if save_at.is_some_and(|save| now >= save) {
+                        save_at = None;
+                        self.save_progress();
+                    }
+                    if start_check.is_some_and(|check| now >= check) {
+                        start_check = None;
+                        if !self.has_started() {
+                            return Followed::NotStarted;
+                        }
+                    }
+                    if stopping.give_up_at.is_some_and(|limit| now >= limit) {
+                        return Followed::GivenUp;
+                    }
+                    self.advance(stopping, deadline, now);
+                }
+            }
+        }
+    }
+
+    /// The next step of ending a container that is over its time.
+    fn advance(&mut self, stopping: &mut Stopping, deadline: Instant, now: Instant) {
+        if stopping.kill_at.is_some_and(|limit| now >= limit) {
+            // Again and again: a container that is just being started does not count as running yet.
+            stopping.kill_at = Some(now + KILL_AGAIN);
+            stopping.give_up_at.get_or_insert(now + KILL_LIMIT);
+            self.send(Stop::Kill);
+        } else if !stopping.term_sent && stopping.give_up_at.is_none() && now >= deadline {
+            stopping.term_sent = true;
+            stopping.kill_at = Some(now + TERM_GRACE);
+            self.host_limit = Some(self.order.agent.timeout);
+            self.send(Stop::Terminate);
+        }
+    }
+
+    fn send(&self, stop: Stop) {
+        if let Err(error) = inspect::kill(&self.host.docker, &self.info.container, stop) {
+            self.warn("container could not be stopped", &error.to_string());
+        }
+    }
+
+    fn has_started(&self) -> bool {
+        !matches!(inspect::state(&self.host.docker, &self.info.container), Ok(Some(state)) if state.started_at.is_none())
+    }
+
+    /// State after the client ended; asked again while the daemon does not answer, until the deadline.
+    fn state_at_end(&self, deadline: Instant) -> Ended {
+        let mut attempt = 0;
+        loop {
+            match inspect::state(&self.host.docker, &self.info.container) {
+                Ok(Some(state)) => return Ended::State(state),
+                Ok(None) => return Ended::Unknown,
+                // A wish to end is not kept waiting for a daemon; what is left of this run is found later.
+                Err(error)
+                    if failure(&error) == Failure::DaemonDown
+                        && self.kill.reason().is_none()
+                        && Instant::now() < deadline =>
+                {
+                    if let Some(daemon) = &self.host.daemon {
+                        daemon.report(&one_line(&error));
+                    }
+                    if self.kill.left().is_cancelled() {
+                        return Ended::Left;
+                    }
+                    self.pause(attempt);
+                    attempt += 1;
+                }
+                Err(error) => {
+                    self.warn("container status unreadable", &format!("{error:#}"));
+                    return Ended::Unknown;
+                }
+            }
+        }
+    }
+
+    fn reattach(&self, deadline: Instant) -> Result<attach::Output> {
+        let mut attempt = 0;
+        while self.kill.reason().is_none() && Instant::now() < deadline && !self.host.docker.daemon_answers() {
+            self.pause(attempt);
+            attempt += 1;
+        }
+        attach::reattach(&self.host.docker, &self.info.container)
+    }
+
+    /// Waits before asking the daemon again; a wish shortens it.
+    fn pause(&self, attempt: u32) {
+        let timer = after(inspect::pause_before_retry(attempt));
+        select! {
+            recv(timer) -> _ => {}
+            recv(self.kill.token().done()) -> _ => {}
+            recv(self.kill.left().done()) -> _ => {}
+        }
+    }
+
+    /// Protocol lines that were written while no client was attached.
+    fn read_missed_lines(&mut self) {
+        let Ok(output) = attach::logs(&self.host.docker, &self.info.container, Extent::Everything) else { return };
+        for batch in output.batches() {
+            for line in batch.lines.iter().filter(|line| line.pipe == Pipe::Stdout && !line.is_cut) {
+                if let Some(entry) = self.translator.again(&line.text) {
+                    self.log(entry);
+                }
+            }
+        }
+        output.finish();
+    }
+
+    fn take(&mut self, batch: Batch) {
+        if batch.dropped > 0 {
+            let entry = Entry::new(Level::Warn, "output lines dropped").field("dropped", batch.dropped);
+            self.log(entry.of_instance(&self.info.instance));
+        }
+        for line in batch.lines {
+            let entry = match line.pipe {
+                Pipe::Stderr => self.translator.stderr(&line.text),
+                Pipe::Stdout if line.is_cut => self.translator.plain(&line.text),
+                Pipe::Stdout => self.translator.stdout(&line.text),
+            };
+            if let Some(entry) = entry {
+                self.log(entry);
+            }
+            if let Some(text) = self.translator.learned.last_tool_error.take() {
+                self.host.observer.report(&Report::ToolError { run: self.info, text: &text });
+            }
+        }
+    }
+
+    /// Whether the run said something that the next process would have to know.
+    fn has_news(&self) -> bool {
+        let (now, saved) = (&self.translator.learned, &self.saved);
+        now.last_seq != saved.last_seq || now.return_value != saved.return_value || now.usage != saved.usage
+    }
+
+    fn save_progress(&mut self) {
+        if !self.has_news() {
+            return;
+        }
+        self.saved = self.translator.learned.clone();
+        let instance = self.info.instance.clone();
+        let progress = Progress {
+            last_seq: Some(self.saved.last_seq),
+            return_value: self.saved.return_value.clone(),
+            usage: self.saved.usage,
+        };
+        self.host.store.submit(move |tx| containers::save_progress(tx, &instance, &progress), |_| {});
+    }
+}
+
+/// How far ending a container has come.
+#[derive(Default)]
+struct Stopping {
+    wish_done: bool,
+    term_sent: bool,
+    kill_at: Option<Instant>,
+    give_up_at: Option<Instant>,
+}
+
+impl Stopping {
+    /// When to look again.
+    fn next(&self, deadline: Instant) -> Option<Instant> {
+        let deadline = (!self.term_sent && self.give_up_at.is_none()).then_some(deadline);
+        [deadline, self.kill_at, self.give_up_at].into_iter().flatten().min()
+    }
+}
+
+/// Why following a container's output ended.
+enum Followed {
+    /// The client closed its pipes.
+    ToItsEnd,
+    NotStarted,
+    /// It goes on although it was killed.
+    GivenUp,
+    /// This process ends.
+    Left,
+}
+
+/// What is known of a container that nobody is attached to.
+enum Ended {
+    State(inspect::State),
+    /// It is gone, or cannot be asked for.
+    Unknown,
+    /// This process ends.
+    Left,
+}

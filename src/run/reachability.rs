@@ -1,0 +1,68 @@
+//! Whether containers can reach the gateway: asked once by a throw-away container, because a firewall of the host is the
+//! one thing that nothing else would tell of (containers.md §5.3).
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use crossbeam_channel::RecvTimeoutError;
+
+use super::leftovers::Marker;
+use super::life::Host;
+use crate::docker::attach;
+use crate::docker::inspect;
+use crate::docker::launch::{self, LaunchSpec, Lifetime, Program};
+use crate::model::names::{AgentName, InstanceId};
+
+/// How long the container may take to ask.
+const LIMIT: Duration = Duration::from_secs(5);
+/// Name in the place of an agent's.
+const NAME: &str = "gateway-check";
+
+/// Has a container from this image ask the gateway whether it is well; gives whether it got an answer. The container has
+/// nothing of a run but its hardening, and is gone afterwards.
+///
+/// # Errors
+/// When the container cannot be made or asked for, which says nothing about the gateway.
+pub fn check(host: &Host, image_id: &str, marker_dir: &Path) -> Result<bool> {
+    let name = AgentName::parse(NAME).map_err(anyhow::Error::msg)?;
+    let instance = InstanceId::generate(&name);
+    let container = instance.container_name();
+    let gateway = host.gateway();
+    let marker = Marker::put(marker_dir, instance.as_str())?;
+    let spec = LaunchSpec {
+        project: &host.project,
+        instance: &instance,
+        // Whoever finds it after a crash removes it.
+        lifetime: Lifetime::Once,
+        network: &host.network.name,
+        gateway: Some(gateway.host),
+        gateway_url: Some(&gateway.url),
+        limits: host.limits,
+        stage: None,
+        trace_parent: None,
+        otlp_endpoint: None,
+        program: Program::HealthCheck,
+        image_id,
+    };
+    launch::create(&host.docker, &spec, &host.facts)?;
+    let answered = ask(host, &container);
+    inspect::remove(&host.docker, &container).context("remove the container that asked the gateway")?;
+    marker.take_away()?;
+    answered
+}
+
+fn ask(host: &Host, container: &str) -> Result<bool> {
+    let output = attach::start(&host.docker, container)?;
+    let until = Instant::now() + LIMIT;
+    loop {
+        match output.batches().recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(_) => {}
+            Err(RecvTimeoutError::Timeout) => return Ok(false),
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    output.finish();
+    let state = inspect::state(&host.docker, container)?.context("the container that asked the gateway is gone")?;
+    Ok(state.exit_code == 0)
+}

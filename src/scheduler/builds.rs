@@ -1,0 +1,124 @@
+//! Building images beside everything else: two threads, what all agents stand on first (containers.md §4.1).
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use anyhow::Result;
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use crate::base::worker;
+use crate::docker::image::Images;
+use crate::model::names::AgentName;
+use crate::run::image_maker::ImageMaker;
+use crate::run::images::AgentImage as ImageContent;
+use crate::run::life::AgentImage;
+
+/// Builds at once.
+const THREADS: usize = 2;
+
+/// What is told of builds.
+pub(super) enum Built {
+    /// Progress of what all agents stand on.
+    BaseProgress {
+        text: String,
+    },
+    /// What all agents stand on is there (id of the image), or could not be made.
+    Base(Result<String>),
+    Progress {
+        agent: String,
+        text: String,
+    },
+    /// An agent's image is there, or could not be made.
+    Agent {
+        agent: String,
+        image: Result<AgentImage>,
+    },
+}
+
+/// Something to build.
+enum Job {
+    Base(Arc<Images>),
+    Agent { content: Arc<ImageContent>, known: Option<Arc<Images>> },
+}
+
+/// The building threads; they end when this is dropped.
+pub(super) struct Builds {
+    maker: Arc<ImageMaker>,
+    jobs: Sender<Job>,
+    threads: Vec<JoinHandle<Result<()>>>,
+}
+
+impl Builds {
+    /// Starts the threads. `tell` is called on them.
+    ///
+    /// # Errors
+    /// When the system refuses them.
+    pub(super) fn start(maker: Arc<ImageMaker>, tell: impl Fn(Built) + Send + Sync + 'static) -> Result<Self> {
+        // Unbounded, but an agent is built once at a time.
+        let (jobs, waiting) = unbounded();
+        let mut builds = Self { maker, jobs, threads: Vec::new() };
+        let tell = Arc::new(tell);
+        for number in 1..=THREADS {
+            let (maker, waiting, tell) = (Arc::clone(&builds.maker), waiting.clone(), Arc::clone(&tell));
+            builds.threads.push(worker::spawn(format!("build-{number}"), move || work(&maker, &waiting, &*tell))?);
+        }
+        Ok(builds)
+    }
+
+    /// Makes sure of what all agents stand on. `known`: what Docker has.
+    pub(super) fn base(&self, known: Arc<Images>) {
+        let _ = self.jobs.send(Job::Base(known));
+    }
+
+    /// Makes sure of an agent's image. Without `known` Docker is asked what it has.
+    pub(super) fn agent(&self, content: Arc<ImageContent>, known: Option<Arc<Images>>) {
+        let _ = self.jobs.send(Job::Agent { content, known });
+    }
+
+    /// Removes images that others took the place of; not while something is built.
+    pub(super) fn tidy(&self) {
+        self.maker.remove_replaced();
+    }
+
+    /// Name of the base image.
+    pub(super) fn base_name(&self) -> String {
+        self.maker.base_name()
+    }
+
+    /// Primary tag of an agent's image.
+    pub(super) fn image_name(&self, agent: &AgentName) -> String {
+        self.maker.name_of(agent)
+    }
+}
+
+fn work(maker: &ImageMaker, jobs: &Receiver<Job>, tell: &dyn Fn(Built)) {
+    for job in jobs {
+        match job {
+            Job::Base(known) => {
+                let mut progress = |_: &str, text: &str| tell(Built::BaseProgress { text: text.into() });
+                let base = worker::guarded(|| maker.base(&known, &mut progress)).flatten();
+                tell(Built::Base(base.map(|base| base.image.id)));
+            }
+            Job::Agent { content, known } => {
+                let agent = content.agent.to_string();
+                let mut progress = |text: &str| tell(Built::Progress { agent: agent.clone(), text: text.into() });
+                let image = worker::guarded(|| build(maker, &content, known, &mut progress)).flatten();
+                tell(Built::Agent { agent: agent.clone(), image });
+            }
+        }
+    }
+}
+
+fn build(
+    maker: &ImageMaker,
+    content: &ImageContent,
+    known: Option<Arc<Images>>,
+    progress: &mut dyn FnMut(&str),
+) -> Result<AgentImage> {
+    let known = match known {
+        Some(known) => known,
+        None => Arc::new(maker.known([&content.agent])?),
+    };
+    let base = maker.base(&known, &mut |_, text| progress(text))?;
+    maker.build(&known, &base, content, progress)
+}

@@ -1,0 +1,259 @@
+//! Images: those of the start, which everything waits for, and those of reloads.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+
+use super::{Phase, Scheduler};
+use crate::base::clock::UnixMs;
+use crate::base::error::{AgentError, one_line};
+use crate::base::log::{Entry, Level};
+use crate::base::text::cut;
+use crate::base::worker;
+use crate::model::names::AgentName;
+use crate::run::images::AgentImage as ImageContent;
+use crate::run::life::{AgentImage, ImageSource};
+use crate::run::{assemble, leftovers, reachability};
+use crate::scheduler::builds::Built;
+use crate::scheduler::core::Input;
+use crate::scheduler::outlet::Message;
+
+/// Longest error text of a build or reload.
+pub(super) const ERROR_CHARS: usize = 200;
+
+/// The builds of the start.
+#[derive(Default)]
+pub(super) struct FirstBuilds {
+    /// Agents whose image is not ready yet.
+    waiting: BTreeSet<String>,
+    failed: usize,
+    done: bool,
+}
+
+impl FirstBuilds {
+    pub(super) fn are_done(&self) -> bool {
+        self.done
+    }
+}
+
+/// The image of an agent that has none.
+pub(super) fn missing() -> ImageSource {
+    Box::new(|_| bail!("the agent has no image"))
+}
+
+/// An image that is there.
+fn fixed(image: AgentImage) -> ImageSource {
+    Box::new(move |_| Ok(image.clone()))
+}
+
+impl Scheduler {
+    /// Builds what is not current: what all agents stand on, then the agents that can run.
+    pub(super) fn start_builds(&mut self) {
+        let active = || self.agents.values().filter(|definition| definition.config.is_enabled());
+        let names: Vec<AgentName> = active().map(|definition| definition.config.name.clone()).collect();
+        let asked = self.known.take().map_or_else(|| self.maker.known(&names), Ok);
+        let known = match asked {
+            Ok(known) => Arc::new(known),
+            Err(error) => {
+                let failed = Built::Base(Err(error));
+                return self.outlet.send(Message::Built(failed));
+            }
+        };
+        let image = self.builds.base_name();
+        self.say(Level::Info, "Checking base image", &[("image", image.into())]);
+        self.builds.base(Arc::clone(&known));
+        for name in names {
+            let name = name.to_string();
+            match self.content_of(&name) {
+                Ok(content) => {
+                    self.images.waiting.insert(name.clone());
+                    self.status.building(&name, "Building agent image");
+                    self.builds.agent(Arc::new(content), Some(Arc::clone(&known)));
+                }
+                Err(error) => self.image_failed(&name, &error),
+            }
+        }
+    }
+
+    /// What is baked into an agent's image as it is defined now.
+    fn content_of(&self, name: &str) -> Result<ImageContent> {
+        let Some(definition) = self.agents.get(name) else { bail!("agent {name} is gone") };
+        self.content(&definition.config)
+    }
+
+    /// What is baked into the image of an agent like this.
+    pub(super) fn content(&self, config: &crate::config::Agent) -> Result<ImageContent> {
+        let enabled = self.agents.values().filter(|other| other.config.is_enabled());
+        let others: Vec<&str> =
+            enabled.map(|other| other.config.name.as_str()).filter(|other| *other != config.name.as_str()).collect();
+        assemble::image_content(&self.project, config, &others, self.tmp_bytes)
+    }
+
+    /// # Errors
+    /// When nothing can run without what could not be built.
+    pub(super) fn built(&mut self, built: Built) -> Result<()> {
+        match built {
+            Built::BaseProgress { text } => self.status.set_base_image(Some(text)),
+            Built::Base(Ok(image)) => {
+                self.status.set_base_image(None);
+                if !self.images.done {
+                    self.check_reachability(image);
+                }
+                // Of a project without active agents: nothing else would say so.
+                self.check_first_builds()?;
+            }
+            Built::Base(Err(error)) if self.images.done => {
+                self.say(Level::Error, "base image failed", &[("err", format!("{error:#}").into())]);
+            }
+            Built::Base(Err(error)) => return Err(error),
+            Built::Progress { agent, text } => self.status.building(&agent, &text),
+            Built::Agent { agent, image } => {
+                if self.reloads.is_pending(&agent) {
+                    self.reload_built(&agent, image);
+                } else {
+                    match image {
+                        Ok(image) => self.image_ready(&agent, image),
+                        Err(error) => self.image_failed(&agent, &error),
+                    }
+                }
+                self.images.waiting.remove(&agent);
+                self.check_first_builds()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks from inside a container whether the gateway can be reached; nothing waits for the answer.
+    fn check_reachability(&self, image: String) {
+        let (host, outlet) = (Arc::clone(&self.host), self.outlet.clone());
+        let markers = leftovers::marker_dir(&self.project.dir);
+        let started = worker::spawn("reachability", move || {
+            let entry = match worker::guarded(|| reachability::check(&host, &image, &markers)).flatten() {
+                Ok(true) => Entry::new(Level::Info, "gateway can be reached from containers"),
+                Ok(false) => Entry::new(Level::Warn, "gateway cannot be reached from containers").field(
+                    "hint",
+                    format!("let a firewall of this host accept connections from the bridge to {}", host.gateway().url),
+                ),
+                Err(error) => {
+                    let entry = Entry::new(Level::Warn, "gateway could not be asked from a container");
+                    entry.field("err", format!("{error:#}"))
+                }
+            };
+            outlet.send(Message::Log(Box::new(entry)));
+        });
+        if let Err(error) = started {
+            self.say(Level::Warn, "gateway is not asked from a container", &[("err", format!("{error:#}").into())]);
+        }
+    }
+
+    /// An agent can run from now on, from this image.
+    pub(super) fn image_ready(&mut self, name: &str, image: AgentImage) {
+        let Some(definition) = self.agents.get_mut(name) else { return };
+        let agent = assemble::agent(&self.project, &definition.config, fixed(image));
+        definition.agent = Arc::new(agent);
+        definition.has_image = true;
+        let tag = self.builds.image_name(&definition.config.name);
+        self.say_of(Level::Info, "Built agent image", name, &[("image", tag.into())]);
+        self.status.built(name, None);
+        self.feed(Input::ImageReady { agent: name.to_owned() });
+    }
+
+    fn image_failed(&mut self, name: &str, error: &anyhow::Error) {
+        self.images.failed += 1;
+        let text = format!("Image build failed: {}", cut(&one_line(error), ERROR_CHARS));
+        self.say_of(Level::Error, "agent image failed", name, &[("err", format!("{error:#}").into())]);
+        self.status.note(name, text.clone());
+        self.status.built(name, Some(text));
+    }
+
+    fn check_first_builds(&mut self) -> Result<()> {
+        if self.images.done || !self.images.waiting.is_empty() {
+            return Ok(());
+        }
+        let active = self.agents.values().filter(|definition| definition.config.is_enabled()).count();
+        if active > 0 && self.images.failed >= active {
+            let last = self.agents.values().find_map(|definition| {
+                let shown = self.handle.snapshot();
+                shown.agents.get(definition.config.name.as_str()).and_then(|agent| agent.last_error.clone())
+            });
+            bail!(AgentError(format!("no agent's image could be built: {}", last.unwrap_or_default())));
+        }
+        self.images.done = true;
+        self.say(Level::Info, "Docker infrastructure ready", &[]);
+        self.builds.tidy();
+        self.look_for_strays();
+        Ok(())
+    }
+
+    /// Everything is there: what waits may start.
+    pub(super) fn get_ready(&mut self) {
+        for definition in self.agents.values() {
+            if let Some(schedule) = definition.config.schedule.as_ref().filter(|_| definition.config.is_enabled()) {
+                let name = definition.config.name.as_str();
+                let msg = format!("Scheduled {name}: \"{}\" ({})", schedule.text(), self.zone.name());
+                self.say_of(Level::Info, &msg, name, &[]);
+            }
+            self.warn_of_silence(definition);
+        }
+        self.feed(Input::Ready);
+        let initial = self.initial_agents();
+        self.feed(Input::InitialRuns { agents: initial });
+        self.show_ready();
+        self.reloads.watch(&self.project.dir);
+        for agent in self.agents.keys().cloned().collect::<Vec<_>>() {
+            self.look_at(&agent);
+        }
+        let _ = self.phases.send(Phase::Ready);
+    }
+
+    /// Says so when a schedule is valid and yet never fires.
+    pub(super) fn warn_of_silence(&self, definition: &super::Definition) {
+        let config = &definition.config;
+        if let Some(schedule) = config.schedule.as_ref().filter(|schedule| schedule.never_fires(UnixMs::now())) {
+            self.say_of(
+                Level::Warn,
+                "schedule never fires",
+                config.name.as_str(),
+                &[("schedule", schedule.text().into())],
+            );
+        }
+    }
+
+    fn show_ready(&mut self) {
+        let port = self.shown.port;
+        let dashboard = self.shown.dashboard.then(|| format!("http://localhost:{port}/dashboard"));
+        self.status.scheduler(|info| {
+            info.initializing = false;
+            info.gateway_port = Some(port);
+            info.dashboard_url = dashboard;
+        });
+        self.show_counts();
+        for url in self.webhook_urls() {
+            self.say(Level::Info, "Webhook endpoint registered", &[("url", url.into())]);
+        }
+    }
+
+    /// What depends on the agents.
+    pub(super) fn show_counts(&mut self) {
+        let (armed, urls) = (self.core.armed(), self.webhook_urls());
+        self.status.scheduler(|info| {
+            info.cron_job_count = armed;
+            info.webhooks_active = !urls.is_empty();
+            info.webhook_urls = urls;
+        });
+    }
+
+    /// Of each provider that an active agent has a trigger of, in the order of their first use.
+    fn webhook_urls(&self) -> Vec<String> {
+        let mut urls = Vec::new();
+        let active = self.agents.values().filter(|definition| definition.config.is_enabled());
+        for trigger in active.flat_map(|definition| &definition.config.triggers) {
+            let url = format!("http://localhost:{}/webhooks/{}", self.shown.port, trigger.provider.name);
+            if !urls.contains(&url) {
+                urls.push(url);
+            }
+        }
+        urls
+    }
+}
