@@ -146,6 +146,14 @@ impl Status {
         });
     }
 
+    /// This error is over; a later one stays.
+    pub(super) fn withdraw_error(&mut self, name: &str, error: &str) {
+        let is_shown = |agent: &Arc<AgentStatus>| agent.last_error.as_deref() == Some(cut(error, ERROR_CHARS));
+        if self.agents.get(name).is_some_and(is_shown) {
+            self.clear_error(name);
+        }
+    }
+
     pub(super) fn run_started(&mut self, run: &RunShown) {
         self.add_run(run);
         self.note(&run.agent, format!("{} started ({})", run.instance, run.details));

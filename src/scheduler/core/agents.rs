@@ -54,6 +54,8 @@ pub(super) struct Agent {
     pub(super) enabled: bool,
     /// Kept until it is reached, whatever the clock does.
     next: Option<UnixMs>,
+    /// What was told of it last.
+    told: Option<UnixMs>,
     /// A firing that found a free slot but no room in the project.
     owed: Option<UnixMs>,
 }
@@ -138,7 +140,8 @@ impl Agents {
                 agent.reruns = reruns;
             }
             None => {
-                let agent = Agent { granted, schedule, has_image, reruns, enabled: true, next: None, owed: None };
+                let (enabled, next, told, owed) = (true, None, None, None);
+                let agent = Agent { granted, schedule, has_image, reruns, enabled, next, told, owed };
                 self.known.insert(name.to_owned(), agent);
             }
         }
@@ -236,6 +239,7 @@ impl Agents {
         for (name, agent) in &mut self.known {
             if let Some(instant) = agent.next.filter(|instant| *instant <= now) {
                 agent.next = agent.schedule.as_ref().and_then(|schedule| (schedule.next.0)(now));
+                agent.told = agent.next;
                 due.push((name.clone(), instant));
             }
         }
@@ -257,13 +261,13 @@ impl Agents {
         let concerned = self.known.iter_mut().filter(|(name, _)| only.is_none_or(|only| only == name.as_str()));
         for (name, agent) in concerned {
             let counts = armed && agent.granted > 0 && agent.enabled;
-            let before = agent.next;
             if !counts {
                 (agent.next, agent.owed) = (None, None);
             } else if agent.next.is_none() {
                 agent.next = agent.schedule.as_ref().and_then(|schedule| (schedule.next.0)(now));
             }
-            if agent.next != before {
+            if agent.next != agent.told {
+                agent.told = agent.next;
                 changed.push((name.clone(), agent.next));
             }
         }

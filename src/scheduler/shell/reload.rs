@@ -26,7 +26,7 @@ use crate::store::flags;
 use crate::watch::Watcher;
 
 /// Reason of a kill when the agent is gone.
-const REMOVED: &str = "agent removed";
+pub(super) const REMOVED: &str = "agent removed";
 
 /// Loads and checks one agent of a project as a start would; the text says all that is wrong.
 pub type Check = Box<dyn Fn(&Project, &str) -> Result<config::Agent, String> + Send + Sync>;
@@ -62,6 +62,8 @@ pub(super) struct Reloads {
     again: BTreeSet<String>,
     /// What is being built.
     building: BTreeMap<String, Building>,
+    /// What is shown of agents whose files are broken.
+    broken: BTreeMap<String, String>,
 }
 
 struct Building {
@@ -87,6 +89,7 @@ impl Reloads {
             busy: BTreeSet::new(),
             again: BTreeSet::new(),
             building: BTreeMap::new(),
+            broken: BTreeMap::new(),
         })
     }
 
@@ -165,7 +168,13 @@ impl Scheduler {
     pub(in crate::scheduler) fn prepared(&mut self, prepared: Prepared) {
         let Prepared { agent, found } = prepared;
         match found {
-            Found::Unchanged => self.reloaded(&agent),
+            Found::Unchanged => {
+                // What was broken is again what is in force.
+                if let Some(error) = self.reloads.broken.remove(&agent) {
+                    self.status.withdraw_error(&agent, &error);
+                }
+                self.reloaded(&agent);
+            }
             Found::Gone => {
                 self.remove_agent(&agent);
                 self.reloaded(&agent);
@@ -241,6 +250,7 @@ impl Scheduler {
         }
         self.status.built(name, Some(text.to_owned()));
         self.status.note(name, text);
+        self.reloads.broken.insert(name.to_owned(), text.to_owned());
     }
 
     /// From now on an agent is like this: configuration, image, slots, schedule and bindings change together.
@@ -257,6 +267,7 @@ impl Scheduler {
         if let Some(definition) = self.agents.get(&name) {
             self.warn_of_silence(definition);
         }
+        self.reloads.broken.remove(&name);
         self.status.clear_error(&name);
         self.status.built(&name, None);
         self.show_counts();
@@ -276,6 +287,7 @@ impl Scheduler {
     }
 
     fn remove_agent(&mut self, name: &str) {
+        self.reloads.broken.remove(name);
         if self.agents.remove(name).is_none() {
             // It may have been shown because it was broken.
             return self.status.remove_agent(name);

@@ -133,8 +133,12 @@ impl Project {
     /// Lets a run go on that waits at a [`GATE`], as soon as its container runs.
     #[track_caller]
     pub(crate) fn open_gate(&self, instance: &str) {
-        let open = ["exec", &format!("al-{instance}"), "touch", "/tmp/gate"];
-        wait::until(&format!("a gate in {instance}"), || try_docker(&open), |(is_open, ..)| *is_open);
+        let container = format!("al-{instance}");
+        let is_running = ["container", "inspect", "--format", "{{.State.Running}}", &container];
+        let state = || try_docker(&is_running).1;
+        wait::until(&format!("{container} to run"), state, |state| state == "true");
+        // The container may end before the command in it has: what it says of its end says nothing.
+        try_docker(&["exec", &container, "touch", "/tmp/gate"]);
     }
 
     /// Waits until a run has written this to its standard output.
