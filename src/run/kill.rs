@@ -1,5 +1,6 @@
 //! A wish to end a run now, honoured in every step of its life; and the wish to leave it to another process.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crossbeam_channel::Sender;
@@ -15,6 +16,8 @@ pub struct KillSwitch {
     token: Cancel,
     /// Used when the process ends and the container goes on.
     leave: Cancel,
+    /// Whether there is a container that runs, or ran.
+    launched: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -50,6 +53,16 @@ impl KillSwitch {
     /// Wishes that the container is left alone: this process ends, the next one goes on with the run.
     pub fn leave(&self) {
         self.leave.cancel();
+    }
+
+    /// The container runs: from here on another process can carry on with it.
+    pub fn set_launched(&self) {
+        self.launched.store(true, Ordering::Release);
+    }
+
+    /// Whether the container runs, or ran.
+    pub fn is_launched(&self) -> bool {
+        self.launched.load(Ordering::Acquire)
     }
 
     /// Becomes cancelled with [`KillSwitch::leave`].

@@ -123,6 +123,11 @@ impl Runs {
         of.map(|running| running.info.instance.clone()).collect()
     }
 
+    /// Whether no run is still being launched.
+    pub(super) fn are_launched(&self) -> bool {
+        self.running.values().all(|running| running.kill.is_launched())
+    }
+
     /// Leaves all containers to the next process, and waits for the threads.
     pub(super) fn leave(&mut self) {
         self.running.values().for_each(|running| running.kill.leave());

@@ -41,6 +41,7 @@ mod shims_wait;
 mod start_adopt;
 mod start_basics;
 mod start_calls;
+mod start_control;
 mod start_queue;
 mod start_reload;
 mod store_disk;

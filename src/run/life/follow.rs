@@ -42,12 +42,14 @@ impl Life<'_> {
         let limit = self.order.agent.timeout + HOST_GRACE;
         let output = attach::start(&self.host.docker, &self.info.container)?;
         self.note_launch(stage, image, gateway, UnixMs::now().plus(limit));
+        self.kill.set_launched();
         self.log(Entry::new(Level::Info, "container launched").field("container", self.info.container.as_str()));
         self.follow_to_end(Some(output), self.started + limit, false)
     }
 
     /// Follows a container that was started by an earlier process; `None` when it was left.
     pub(super) fn follow_again(&mut self, deadline: Instant) -> Result<Option<Ending>> {
+        self.kill.set_launched();
         self.follow_to_end(None, deadline, true)
     }
 

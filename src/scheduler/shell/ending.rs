@@ -22,6 +22,10 @@ const INTERRUPTED: &str = "interrupted by user";
 const STOP_DELAY: Duration = Duration::from_millis(100);
 /// How long a person has to give a second signal.
 const SECOND_SIGNAL_TIME: Duration = Duration::from_secs(3);
+/// How long launches under way may take.
+const LAUNCH_TIME: Duration = Duration::from_secs(30);
+/// How often it is looked whether they are done.
+const LAUNCH_POLL: Duration = Duration::from_millis(50);
 /// How long killed runs may take.
 const KILL_TIME: Duration = Duration::from_secs(12);
 
@@ -46,6 +50,8 @@ struct Begun {
     queue_cleared: bool,
     /// Not over before.
     linger_until: Instant,
+    /// Launches under way are not waited for beyond this.
+    launch_until: Instant,
     /// Not waited for killed runs beyond this.
     kill_until: Option<Instant>,
     second_signal: Option<i32>,
@@ -58,11 +64,21 @@ impl Stopping {
         }
     }
 
-    /// When there is something to do by time alone.
+    /// When there is something to do by time alone: nothing as long as the listeners are not closed, which is told.
     pub(super) fn next(&self) -> Option<Instant> {
         let asked = self.asked.as_ref().map(|asked| asked.at);
-        let begun = self.begun.as_ref().map(|begun| begun.kill_until.unwrap_or(begun.linger_until));
+        let begun = self.begun.as_ref().filter(|begun| begun.gateway_closed);
+        let begun = begun.map(|begun| begun.kill_until.unwrap_or(begun.linger_until));
         [asked, begun].into_iter().flatten().min()
+    }
+
+    /// Why everything is being killed, if it is.
+    pub(super) fn doom(&self) -> Option<&'static str> {
+        let begun = self.begun.as_ref()?;
+        match begun.second_signal {
+            Some(_) => Some(INTERRUPTED),
+            None => begun.kill.then_some(STOPPED),
+        }
     }
 
     pub(super) fn has_begun(&self) -> bool {
@@ -108,6 +124,7 @@ impl Scheduler {
             gateway_closed: false,
             queue_cleared: false,
             linger_until: now + linger,
+            launch_until: now + LAUNCH_TIME,
             kill_until: kill.then(|| now + KILL_TIME),
             second_signal: None,
         });
@@ -134,13 +151,17 @@ impl Scheduler {
             // What was accepted until the listeners closed is meant, too. Nothing else is going on: waiting is fine.
             self.clear_queue();
         }
-        let Some(begun) = &self.stopping.begun else { return Ok(None) };
+        let Some(begun) = &mut self.stopping.begun else { return Ok(None) };
         let now = Instant::now();
         let killing = begun.kill || begun.second_signal.is_some();
         let all_gone = self.runs.instances(None).is_empty();
         let over = if killing {
             all_gone || begun.kill_until.is_none_or(|until| now >= until)
         } else {
+            // Until then a second signal still counts.
+            if now < begun.launch_until && !self.runs.are_launched() {
+                begun.linger_until = begun.linger_until.max(now + LAUNCH_POLL);
+            }
             all_gone || now >= begun.linger_until
         };
         if !over {

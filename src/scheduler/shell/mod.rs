@@ -386,7 +386,10 @@ impl Scheduler {
 
     fn start_item(&mut self, key: RunKey, item: i64) {
         let Some((identity, item)) = self.claimed.remove(&item) else { return };
-        let Some(definition) = self.agents.get(&item.agent) else { return };
+        let Some(definition) = self.agents.get(&item.agent) else {
+            // Removed while the claim was committed: the item waits for it to come back.
+            return self.unclaim(key, &identity, &item.agent);
+        };
         let most = self.host.retries.max_attempts;
         let order = item_order(Arc::clone(&definition.agent), identity, item, most);
         self.launch(key, order);
@@ -467,7 +470,24 @@ impl Scheduler {
                 &[("err", format!("{error:#}").into())],
             );
             self.abandon(key, &shown, outcome);
+        } else if let Some(reason) = self.doom_of(&shown.agent) {
+            self.doom(vec![shown.instance], reason, None);
         }
+    }
+
+    /// Why a run is killed that was registered while its agent was removed, or everything was being killed.
+    fn doom_of(&self, agent: &str) -> Option<&'static str> {
+        self.stopping.doom().or_else(|| (!self.agents.contains_key(agent)).then_some(reload::REMOVED))
+    }
+
+    /// Gives a claimed item back whose agent is gone.
+    fn unclaim(&mut self, key: RunKey, identity: &Identity, agent: &str) {
+        let outcome = Outcome::not_started(&anyhow::anyhow!("agent {agent} was removed"));
+        let (instance, policy, result) = (identity.instance.to_string(), self.host.retries, outcome.result);
+        self.host
+            .store
+            .submit(move |tx| store::runs::finish_run(tx, &instance, &outcome, &policy, UnixMs::now()), |_| {});
+        self.feed(Input::Ended { run: key, result });
     }
 
     /// Ends a registered run that never got a thread.
