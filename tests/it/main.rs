@@ -42,6 +42,7 @@ mod start_adopt;
 mod start_basics;
 mod start_calls;
 mod start_control;
+mod start_docker;
 mod start_queue;
 mod start_reload;
 mod store_disk;
