@@ -45,6 +45,7 @@ mod start_control;
 mod start_docker;
 mod start_queue;
 mod start_reload;
+mod start_triggers;
 mod store_disk;
 mod support;
 mod tidy;
