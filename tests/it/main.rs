@@ -43,6 +43,7 @@ mod start_basics;
 mod start_calls;
 mod start_control;
 mod start_docker;
+mod start_locks;
 mod start_queue;
 mod start_reload;
 mod start_triggers;
