@@ -44,6 +44,7 @@ mod start_calls;
 mod start_control;
 mod start_docker;
 mod start_locks;
+mod start_logs;
 mod start_queue;
 mod start_reload;
 mod start_triggers;
