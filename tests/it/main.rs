@@ -45,6 +45,7 @@ mod start_adopt;
 mod start_basics;
 mod start_calls;
 mod start_control;
+mod start_disk;
 mod start_docker;
 mod start_locks;
 mod start_logs;

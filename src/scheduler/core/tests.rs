@@ -308,6 +308,14 @@ fn adopted_runs_hold_slots_beyond_what_was_granted() {
 }
 
 #[test]
+fn a_schedule_that_is_taken_away_has_no_next_firing() {
+    let mut core = scheduler(None);
+    let actions = at(&mut core, agent("dev", 1, false));
+    assert!(actions.contains(&Action::NextFiring { agent: "dev".into(), at: None }), "{actions:?}");
+    assert_eq!((core.armed(), core.next_wake()), (0, None));
+}
+
+#[test]
 fn another_schedule_starts_anew_and_a_removed_agent_is_forgotten() {
     let mut core = scheduler(None);
     let next = NextFiring::new(|_| Some(UnixMs(5)));
