@@ -81,7 +81,7 @@ fn a_run_by_hand_has_its_task_and_a_busy_agent_refuses() {
     let agent = project.worker("dev");
     project.configure(&agent, &format!("timeout = 60\n{NEVER}"));
     let daemon = Daemon::start(&project);
-    wait::until("the initial run to be over", || daemon.status()["running"].clone(), |running| *running == 0);
+    daemon.wait_for(&format!("{agent}: completed"));
     let instance = daemon.trigger(&agent, "echo at work; sleep 30");
     wait::until("output", || project.log(&agent), |log| log.iter().any(|entry| entry["text"] == "at work"));
     let busy = daemon.post(&format!("/control/trigger/{agent}"), &json!({}));
@@ -169,4 +169,20 @@ fn a_signal_during_the_start_ends_it() {
     daemon.wait_for("scheduler initializing");
     daemon.running().signal(Signal::INT);
     daemon.finish().expect(0);
+}
+
+/// Regression: the container that asks for the gateway was left to the next start.
+#[test]
+fn a_stop_right_after_the_start_leaves_no_container() {
+    let (project, _) = project_with_hook("exit 0");
+    // It takes a moment to start, so that the stop finds it.
+    let path = project.docker_that("start) case \"$*\" in *gateway-check*) sleep 1;; esac");
+    let daemon = Daemon::launch(&project, free_port(), &[], &[("PATH", &path)]);
+    wait::until(
+        "the container",
+        || containers(&project.label()),
+        |all| all.iter().any(|name| name.contains("gateway-check")),
+    );
+    daemon.stop().expect(0);
+    project.assert_clean();
 }
