@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value as Json};
 use shims::credential_types::{self, Group};
-use shims::wire::config::{AgentConfig, ModelConfig, PreflightStep};
+use shims::session::registry::Registry;
+use shims::wire::config::{AgentConfig, Limits, ModelConfig, PreflightStep};
 use toml::{Table, Value};
 
 use super::check::quoted;
@@ -25,7 +26,7 @@ use crate::model::names::{AgentName, CredentialRef};
 /// Name of the file that makes a directory an agent.
 pub(super) const FILE: &str = "agent-config.toml";
 /// Keys of the baked configuration that are not copied from the file as they are.
-const TYPED: [&str; 5] = ["name", "credentials", "model", "models", "preflight"];
+const TYPED: [&str; 6] = ["name", "credentials", "model", "models", "preflight", "limits"];
 
 /// An agent as its file says. Usable when no error finding belongs to it.
 #[derive(Clone, Debug)]
@@ -41,6 +42,8 @@ pub struct Agent {
     pub triggers: Vec<Trigger>,
     pub preflight: Vec<PreflightStep>,
     pub params: Map<String, Json>,
+    /// What a run may use.
+    pub limits: Limits,
     /// Simultaneous runs; 0 is a disabled agent.
     pub scale: u64,
     /// Seconds.
@@ -70,6 +73,7 @@ impl Agent {
             model: self.models.first().cloned(),
             models: if self.models.len() > 1 { self.models.clone() } else { Vec::new() },
             preflight: self.preflight.clone(),
+            limits: self.limits.clone(),
             other,
         }
     }
@@ -193,6 +197,7 @@ impl Checker<'_> {
         let json = table_to_json(table);
         let number = |key: &str| json.get(key).and_then(Json::as_u64);
         let scale = number("scale").unwrap_or(1);
+        let timeout = number("timeout").unwrap_or(self.project.settings.local.timeout);
         let schedule = self.schedule(raw, table, scale);
         let models = self.models(raw, table);
         let credentials = self.credentials(table);
@@ -205,6 +210,10 @@ impl Checker<'_> {
         let steps = json.get("preflight").and_then(Json::as_array).cloned().unwrap_or_default();
         let instructions = self.instructions(dir);
         let has_dockerfile = self.dockerfile(dir);
+        let file = with_inherited(json, self.project);
+        let limits = file.get("limits").and_then(|limits| serde_json::from_value(limits.clone()).ok());
+        let limits: Limits = limits.unwrap_or_default();
+        self.cost_limit(raw, &limits, &models);
         Some(Agent {
             name: name?,
             dir: dir.to_owned(),
@@ -213,13 +222,14 @@ impl Checker<'_> {
             schedule,
             triggers,
             preflight: steps.into_iter().filter_map(|step| serde_json::from_value(step).ok()).collect(),
-            params: json.get("params").and_then(Json::as_object).cloned().unwrap_or_default(),
+            params: file.get("params").and_then(Json::as_object).cloned().unwrap_or_default(),
+            limits,
             scale,
-            timeout: number("timeout").unwrap_or(self.project.settings.local.timeout),
+            timeout,
             instructions,
             has_test_script: dir.join("test-script.sh").is_file(),
             has_dockerfile,
-            file: with_inherited(json, self.project),
+            file,
         })
     }
 
@@ -278,6 +288,20 @@ impl Checker<'_> {
             self.findings.push(Finding::at(Severity::Error, &file, "model.authType", message));
         }
         project::baked(models, self.project.registry.as_ref())
+    }
+
+    /// A limit on the cost needs to know what each model costs.
+    fn cost_limit(&mut self, raw: &Table, limits: &Limits, models: &[ModelConfig]) {
+        if limits.max_cost.unwrap_or(0.0) <= 0.0 {
+            return;
+        }
+        let own = raw.get("limits").and_then(|limits| limits.get("maxCost")).is_some();
+        let file = if own { &self.file } else { self.project.merged.file_of("limits.maxCost") }.to_owned();
+        let registry = Registry::builtin();
+        for model in models.iter().filter(|model| !registry.knows_price(model)) {
+            let message = format!("needs the price of {}:{}; write it into model.cost", model.provider, model.model);
+            self.findings.push(Finding::at(Severity::Error, &file, "limits.maxCost", message));
+        }
     }
 
     /// The models of a list of names; `default` is the project's `[model]` unless another has the name.
@@ -403,7 +427,7 @@ mod tests {
 
     #[test]
     fn the_baked_configuration_has_what_is_inherited_and_what_nobody_knows() {
-        let config = "[model]\nprovider = 'groq'\nmodel = 'a'\nmaxTokens = 9\n[model.compat]\ncacheControl = true\n\
+        let config = "[model]\nprovider = 'groq'\nmodel = 'qwen/qwen3-32b'\nmaxTokens = 9\n[model.compat]\ncacheControl = true\n\
                       [[model.fallback]]\nprovider = 'mock'\nmodel = 'b'\n[limits]\nmaxTurns = 1\nmaxCost = 2.5\n";
         let agent = "name = 'other'\ncredentials = ['github_token:default', 'github_token']\nschedule = '@daily'\n\
                      since = 2020-01-01\n[params]\nx = [1, 'y']\n[limits]\nmaxTurns = 2\n\
@@ -411,7 +435,7 @@ mod tests {
         let loaded = loaded(&[("config.toml", config), ("agents/dev/agent-config.toml", agent)]);
         assert!(loaded.is_usable("dev"), "{:?}", loaded.findings);
         let baked = serde_json::to_value(loaded.agent("dev").unwrap().baked()).unwrap();
-        let first = json!({"provider": "groq", "model": "a", "authType": "api_key", "maxTokens": 9,
+        let first = json!({"provider": "groq", "model": "qwen/qwen3-32b", "authType": "api_key", "maxTokens": 9,
             "compat": {"cacheControl": true}});
         let expected = json!({
             "name": "dev",
@@ -425,6 +449,26 @@ mod tests {
             "limits": {"maxTurns": 2, "maxCost": 2.5},
         });
         assert_eq!(baked, expected);
+    }
+
+    #[test]
+    fn a_limit_on_the_cost_needs_prices() {
+        #[track_caller]
+        fn case(limits: &str, own: &str, expected: Option<&str>) {
+            let config = format!("[model]\nprovider = 'custom'\nmodel = 'm'\nbaseUrl = 'http://x/v1'\n{limits}");
+            let agent = format!("schedule = '@daily'\n{own}");
+            let loaded = loaded(&[("config.toml", &config), ("agents/dev/agent-config.toml", &agent)]);
+            let found = loaded.findings.iter().find(|finding| finding.is_error()).map(ToString::to_string);
+            assert_eq!(found.as_deref(), expected);
+        }
+        let problem = |file: &str| {
+            format!("{file}: limits.maxCost: needs the price of custom:m; write it into model.cost (agent \"dev\")")
+        };
+        case("[limits]\nmaxCost = 1", "", Some(&problem("config.toml")));
+        case("", "[limits]\nmaxCost = 0.5", Some(&problem("agents/dev/agent-config.toml")));
+        case("[limits]\nmaxCost = 1", "[limits]\nmaxCost = 0", None);
+        case("[model.cost]\ninput = 1\n[limits]\nmaxCost = 1", "", None);
+        case("[limits]\nmaxTurns = 1", "", None);
     }
 
     #[test]

@@ -35,6 +35,8 @@ pub struct Learned {
     pub model_failure: Option<ModelFailure>,
     /// Text of the last tool error, for status displays.
     pub last_tool_error: Option<String>,
+    /// The program inside has said that it ends now.
+    pub is_done: bool,
     /// Highest sequence number seen; lines up to it are not taken twice after a re-attach.
     pub last_seq: u64,
 }
@@ -60,6 +62,9 @@ impl Learned {
                 let error = cut(&error, LONGEST_MODEL_ERROR);
                 self.model_failure =
                     Some(ModelFailure { kind: kind.into_owned(), text: format!("{provider} {model}: {error}") });
+            }
+            "run completed" | "run completed, rerun requested" | "agent terminated with exit signal" => {
+                self.is_done = true;
             }
             "tool error" if line.level == Level::Error => {
                 if let Some(result) = text("result") {
@@ -230,7 +235,9 @@ mod tests {
         assert_eq!(learned.usage.unwrap(), Usage { input_tokens: 5, turn_count: 2, ..Usage::default() });
         assert_eq!(learned.last_tool_error.as_deref(), Some("$ gh x — not found"));
         assert_eq!(learned.exit_signal, Some((11, "no".to_owned())));
-        assert_eq!(learned.last_seq, 6);
+        assert_eq!((learned.last_seq, learned.is_done), (6, false));
+        translator.stdout(r#"{"_log":true,"level":"info","msg":"run completed","outputLength":0,"seq":7}"#);
+        assert!(translator.learned.is_done);
     }
 
     #[test]

@@ -96,6 +96,157 @@ fn a_failed_model_call_ends_with_the_code_of_its_kind() {
     assert!(!ran.stdout.contains("prompt returned") && !ran.stdout.contains("run completed"), "{}", ran.stdout);
 }
 
+/// Every kind of failure has its exit code, and none looks like a success, whatever the agent has signalled before.
+#[test]
+fn no_failure_of_a_model_ends_as_success() {
+    #[track_caller]
+    fn case(kind: &str, code: i32) {
+        let bed = with_mock(&format!(
+            r#"
+            [[turn]]
+            usage = {{ input = 100, output = 10 }}
+              [[turn.call]]
+              tool = "bash"
+              args = {{ command = "echo fine > $AL_SIGNAL_DIR/return; touch $AL_SIGNAL_DIR/rerun" }}
+            [[turn]]
+            error = {{ kind = "{kind}", message = "it did not work", times = 50 }}
+            "#
+        ));
+        let ran = bed.variable("AL_MOCK_TIME_SCALE", "100000").run().expect_code(code);
+        let error = ran.line("session error").fields;
+        assert_eq!((&error["kind"], &error["model"]), (&json!(kind), &json!("default")));
+        assert!(error["error"].as_str().unwrap().contains("it did not work"), "{error:?}");
+        assert_eq!(ran.line("token-usage").fields["totalTokens"], 110);
+        for success in ["prompt returned", "run completed", "signal-result"] {
+            assert!(!ran.stdout.contains(success), "{kind}: {}", ran.stdout);
+        }
+    }
+    case("auth", 10);
+    case("permission", 11);
+    case("quota", 12);
+    case("rate_limit", 12);
+    case("overloaded", 12);
+    case("invalid_request", 13);
+    case("server", 14);
+    case("network", 14);
+    case("malformed", 14);
+    case("context_overflow", 15);
+    case("refusal", 15);
+    case("limit", 15);
+}
+
+/// An agent with two models, played by `a.toml` and `b.toml`.
+fn with_two_models(first: &str, second: &str) -> Bed {
+    let model = |name: &str| json!({"provider": "mock", "model": name});
+    let bed =
+        Bed::new(&json!({"name": "dev", "credentials": [], "model": model("a"), "models": [model("a"), model("b")]}));
+    bed.write("static/mock/a.toml", &format!("version = 1\n{first}"));
+    bed.write("static/mock/b.toml", &format!("version = 1\n{second}"));
+    bed.variable("PROMPT", "Go.").variable("AL_MOCK_TIME_SCALE", "100000")
+}
+
+#[test]
+fn a_fallback_model_goes_on_where_the_first_stopped() {
+    let first = r#"
+        [[turn]]
+        usage = { input = 100, output = 10 }
+          [[turn.call]]
+          tool = "bash"
+          args = { command = "echo made by a" }
+        [[turn]]
+        error = { kind = "rate_limit", times = 3 }
+        "#;
+    let second = r#"
+        price = { input = 10.0 }
+        [[turn]]
+        usage = { input = 100000, output = 20 }
+        expect = { prompt_contains = "Go.", last_result_contains = "made by a" }
+        text = "done by b"
+        "#;
+    let ran = with_two_models(first, second).run().expect_code(0);
+    assert_eq!(ran.line("assistant").fields["text"], "done by b");
+    let switched = ran.line("rate limited, trying next model").fields;
+    assert_eq!((&switched["provider"], &switched["model"]), (&json!("mock"), &json!("a")));
+    let usage = ran.line("token-usage").fields;
+    assert_eq!((&usage["totalTokens"], &usage["cost"], &usage["turnCount"]), (&json!(100_130), &json!(1.0), &json!(2)));
+}
+
+#[test]
+fn a_list_of_models_that_cannot_be_had_is_gone_through_four_times() {
+    let busy = "[[turn]]\nerror = { kind = \"overloaded\", times = 99 }";
+    let broken = "[[turn]]\nerror = { kind = \"network\", times = 99 }";
+    let given_up = "all models exhausted across all retry passes — every model was rate-limited or overloaded";
+    let ran = with_two_models(broken, busy).run().expect_code(12);
+    ran.line(given_up);
+    assert_eq!(ran.line("session error").fields["kind"], "overloaded");
+    let passes = ran.log().into_iter().filter(|line| line.msg == "all models exhausted, backing off");
+    let passes: Vec<String> = passes.map(|line| Value::Object(line.fields).to_string()).collect();
+    assert_eq!(
+        passes,
+        [r#"{"pass":0,"delayMs":30000}"#, r#"{"pass":1,"delayMs":60000}"#, r#"{"pass":2,"delayMs":120000}"#]
+    );
+    assert!(ran.stdout.contains("provider unavailable, trying next model"), "{}", ran.stdout);
+
+    let ran = with_two_models(broken, broken).run().expect_code(14);
+    assert!(!ran.stdout.contains(given_up), "{}", ran.stdout);
+    assert_eq!(ran.line("session error").fields["kind"], "network");
+}
+
+#[test]
+fn a_budget_ends_the_run() {
+    #[track_caller]
+    fn case(limits: &Value, limit: &str, value: &Value, turns: u64) {
+        let config = json!({"name": "dev", "credentials": [], "model": {"provider": "mock", "model": "default"},
+            "limits": limits});
+        let bed = Bed::new(&config).variable("PROMPT", "Go.");
+        bed.write(
+            "static/mock.toml",
+            "version = 1\nprice = { output = 1.0 }\n[[turn]]\nrepeat = 9\nusage = { input = 90, output = 10 }\n\
+             [[turn.call]]\ntool = \"bash\"\nargs = { command = \"true\" }\n",
+        );
+        let ran = bed.run().expect_code(15);
+        let error = ran.line("session error").fields;
+        assert_eq!((&error["kind"], &error["limit"], &error["value"]), (&json!("limit"), &json!(limit), value));
+        assert!(error["error"].as_str().unwrap().contains(limit), "{error:?}");
+        assert_eq!(ran.line("token-usage").fields["turnCount"], turns);
+    }
+    case(&json!({"maxTurns": 3}), "maxTurns", &json!(3), 3);
+    case(&json!({"maxTokens": 150, "maxTurns": 8}), "maxTokens", &json!(150), 2);
+    case(&json!({"maxCost": 0.000_035}), "maxCost", &json!(0.000_035), 4);
+    case(&json!({"maxToolCalls": 5}), "maxToolCalls", &json!(5), 5);
+}
+
+#[test]
+fn a_conversation_that_became_too_long_is_summarised() {
+    let bed = with_mock(
+        r#"
+        context_window = 12000
+        price = { input = 1.0 }
+        [[turn]]
+        repeat = 6
+        expect = { messages_max = 9 }
+          [[turn.call]]
+          tool = "bash"
+          args = { command = "yes a-line-of-thirty-two-characters | head -c 8000" }
+        [[turn]]
+        expect = { prompt_contains = "mock summary" }
+        text = "done"
+        "#,
+    );
+    let ran = bed.run().expect_code(0);
+    let compacted: Vec<_> = ran.log().into_iter().filter(|line| line.msg == "context compacted").collect();
+    assert!(!compacted.is_empty(), "{}", ran.stdout);
+    for line in &compacted {
+        let number = |name: &str| line.fields[name].as_u64().unwrap();
+        assert_eq!((line.fields["reason"].as_str(), number("summaryLength")), (Some("threshold"), 22));
+        assert!(number("tokensAfter") < number("tokensBefore"), "{:?}", line.fields);
+    }
+    let events =
+        |kind: &str| ran.log().into_iter().filter(|line| line.fields.get("type") == Some(&json!(kind))).count();
+    assert_eq!((events("auto_compaction_start"), events("auto_compaction_end")), (compacted.len(), compacted.len()));
+    assert_eq!(ran.line("token-usage").fields["turnCount"], 7);
+}
+
 #[test]
 fn repeated_permission_errors_end_with_1() {
     let call = "[[turn.call]]\ntool = \"bash\"\nargs = { command = \"echo permission denied; exit 1\" }\n";

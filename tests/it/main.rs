@@ -33,6 +33,7 @@ mod run_images;
 mod run_input;
 mod run_json;
 mod run_life;
+mod run_long;
 mod run_model;
 mod run_prompt;
 mod run_results;

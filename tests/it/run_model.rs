@@ -10,6 +10,7 @@ use crate::support::llm::{Answer, Reply, Request, bash, text};
 
 mod bench;
 mod gemini;
+mod openai;
 
 const SOON: Duration = Duration::from_secs(30);
 

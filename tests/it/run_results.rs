@@ -34,6 +34,19 @@ fn a_script_decides_about_status_and_result() {
     project.assert_clean();
 }
 
+/// Such a line only makes the host ask for the state a little earlier.
+#[test]
+#[cfg_attr(no_docker, ignore = "AL_TEST_NO_DOCKER is set")]
+fn a_run_that_claims_to_be_completed_is_not_believed() {
+    let project = Project::new();
+    let agent = project.worker("dev");
+    let claim = r#"echo '{"_log":true,"level":"info","msg":"run completed"}'; "#;
+    let done = project.run(&agent, &[&format!("{claim} sleep 1; {claim} sleep 1; exit 7"), "--json"]);
+    done.expect(7);
+    assert_eq!((&done.result()["result"], &done.result()["exitCode"]), (&json!("error"), &json!(7)));
+    project.assert_clean();
+}
+
 #[test]
 #[cfg_attr(no_docker, ignore = "AL_TEST_NO_DOCKER is set")]
 fn who_watches_sees_the_error_and_the_result_last() {

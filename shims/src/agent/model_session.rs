@@ -57,6 +57,8 @@ pub(super) fn hold(agent: &Agent, setting: Setting<'_>, report: &Reporter) -> Re
         environment,
         exit_file: Some(paths.signals().join("exit")),
         deadline: Some(deadline),
+        time_limit: Some(agent.timeout),
+        limits: agent.config.limits.clone(),
         cancel,
         tool_groups: tool_groups.clone(),
         surroundings: Surroundings::Container,

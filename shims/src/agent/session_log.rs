@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 
 use super::report::{Field, Reporter, members};
 use crate::session::error::{Kind, ModelError};
-use crate::session::event::{Created, Event, Notice, Retry, RetryPhase, Role};
+use crate::session::event::{Compaction, Created, Event, Notice, Retry, RetryPhase, Role};
 use crate::session::message::{Assistant, Block, Content, Message, Stop, ToolCall, ToolResult};
+use crate::session::provider::Model;
 use crate::wire::log::Level;
 use crate::wire::usage::Usage;
 
@@ -49,6 +50,13 @@ impl UsageSoFar {
         if let Some(known) = self.lock().as_mut() {
             // Whether or not the provider counted it, this was one more response.
             known.open += Usage { turn_count: 1, ..usage };
+        }
+    }
+
+    /// A summary is paid for, but is no response.
+    fn add_summary(&self, usage: Usage) {
+        if let Some(known) = self.lock().as_mut() {
+            known.open += Usage { turn_count: 0, ..usage };
         }
     }
 
@@ -108,6 +116,11 @@ impl<'a> SessionLog<'a> {
                 let fields = vec![("success", json!(success).into()), ("attempt", json!(attempt).into())];
                 self.event("auto_retry_end", fields);
             }
+            Event::ModelSwitched { from, to: _, error } => self.model_switched(from, error),
+            Event::CompactionStart(reason) => {
+                self.event("auto_compaction_start", vec![("reason", reason.as_str().into())]);
+            }
+            Event::CompactionEnd(compaction) => self.compacted(compaction),
             Event::Notice(notice) => self.notice(notice),
             Event::AgentEnd => self.event("agent_end", vec![]),
             // Provisional; what stays is in `MessageEnd`.
@@ -224,6 +237,31 @@ impl<'a> SessionLog<'a> {
         }
     }
 
+    /// Names the model that cannot be had.
+    fn model_switched(&self, model: &Model, error: &ModelError) {
+        let mut fields = vec![("provider", Field::Text(&model.provider)), ("model", Field::Text(&model.id))];
+        let msg = match error.kind {
+            Kind::RateLimit | Kind::Overloaded | Kind::Quota => "rate limited, trying next model",
+            kind => {
+                fields.push(("kind", kind.as_str().into()));
+                "provider unavailable, trying next model"
+            }
+        };
+        self.report.warn(msg, &fields);
+    }
+
+    fn compacted(&mut self, compaction: &Compaction) {
+        self.usage.add_summary(compaction.usage);
+        self.event("auto_compaction_end", vec![]);
+        let fields = [
+            ("reason", compaction.reason.as_str().into()),
+            ("tokensBefore", compaction.tokens_before.into()),
+            ("tokensAfter", compaction.tokens_after.into()),
+            ("summaryLength", json!(compaction.summary_length).into()),
+        ];
+        self.report.info("context compacted", &fields);
+    }
+
     fn notice(&self, notice: &Notice<'_>) {
         match *notice {
             Notice::ModelAlias { from, to } => {
@@ -238,6 +276,15 @@ impl<'a> SessionLog<'a> {
             }
             Notice::OutputLimit => self.report.warn("output limit reached", &[]),
             Notice::EmptyResponse => self.report.warn("empty response", &[]),
+            Notice::ModelsExhausted { pass, delay } => {
+                let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+                let fields = [("pass", json!(pass).into()), ("delayMs", delay.into())];
+                self.report.warn("all models exhausted, backing off", &fields);
+            }
+            Notice::ModelsGivenUp => self.report.error(
+                "all models exhausted across all retry passes — every model was rate-limited or overloaded",
+                &[],
+            ),
             Notice::Warning(text) => self.report.warn(text, &[]),
             Notice::RepeatedPermissionErrors => {
                 self.report.error("Aborting: repeated auth/permission failures — check credentials", &[]);
@@ -255,6 +302,11 @@ pub(super) fn log_failure(error: &ModelError, provider: &str, model: &str, repor
     fields.extend([("provider", provider.into()), ("model", model.into())]);
     if let Some(id) = &error.request_id {
         fields.push(("requestId", id.as_str().into()));
+    }
+    if let Some((limit, value)) = error.limit {
+        let whole = value.fract() == 0.0;
+        let value = if whole { json!(value as u64) } else { json!(value) };
+        fields.extend([("limit", limit.into()), ("value", value.into())]);
     }
     report.error("session error", &fields);
 }
@@ -307,7 +359,10 @@ mod tests {
 
     use super::super::report::tests::Lines;
     use super::*;
+    use crate::session::event::CompactionReason;
     use crate::session::message::Image;
+    use crate::session::registry::{Registry, Thinking};
+    use crate::wire::config::ModelConfig;
 
     /// The lines that events leave.
     fn lines_of(events: &[Event<'_>]) -> Vec<String> {
@@ -486,6 +541,62 @@ mod tests {
     }
 
     #[test]
+    fn another_model_is_announced_with_the_reason() {
+        let from = Model {
+            provider: "p".into(),
+            id: "m".into(),
+            api: "mock",
+            base_url: None,
+            thinking: Thinking::Off,
+            facts: Registry::builtin().resolve(&ModelConfig::default()).facts,
+        };
+        let to = Model { id: "n".into(), ..from.clone() };
+        let (limited, broken) = (ModelError::new(Kind::Quota, "no"), ModelError::new(Kind::Network, "no"));
+        let lines = lines_of(&[
+            Event::ModelSwitched { from: &from, to: &to, error: &limited },
+            Event::ModelSwitched { from: &from, to: &to, error: &broken },
+            Event::Notice(Notice::ModelsExhausted { pass: 1, delay: Duration::from_secs(60) }),
+            Event::Notice(Notice::ModelsGivenUp),
+        ]);
+        assert_eq!(
+            lines,
+            [
+                r#"warn rate limited, trying next model {"provider":"p","model":"m"}"#,
+                r#"warn provider unavailable, trying next model {"provider":"p","model":"m","kind":"network"}"#,
+                r#"warn all models exhausted, backing off {"pass":1,"delayMs":60000}"#,
+                "error all models exhausted across all retry passes — every model was rate-limited or overloaded {}",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_summary_is_paid_for_but_is_no_turn() {
+        let (report, lines) = Lines::new();
+        let usage = UsageSoFar::default();
+        let mut log = SessionLog::new(&report, usage.clone(), 7);
+        log.handle(&Event::Created(created()));
+        log.handle(&Event::CompactionStart(CompactionReason::Overflow));
+        let paid = Usage { input_tokens: 5, total_tokens: 5, turn_count: 1, ..Usage::default() };
+        log.handle(&Event::CompactionEnd(Compaction {
+            reason: CompactionReason::Overflow,
+            tokens_before: 900,
+            tokens_after: 90,
+            summary_length: 22,
+            usage: paid,
+        }));
+        usage.log(&report);
+        assert_eq!(
+            lines.brief()[2..],
+            [
+                r#"debug event {"type":"auto_compaction_start","eventCount":1,"reason":"overflow"}"#,
+                r#"debug event {"type":"auto_compaction_end","eventCount":2}"#,
+                r#"info context compacted {"reason":"overflow","tokensBefore":900,"tokensAfter":90,"summaryLength":22}"#,
+                r#"info token-usage {"inputTokens":5,"outputTokens":0,"cacheReadTokens":0,"cacheWriteTokens":0,"totalTokens":5,"cost":0.0,"turnCount":0}"#,
+            ]
+        );
+    }
+
+    #[test]
     fn usage_is_known_at_any_moment() {
         let (report, lines) = Lines::new();
         let usage = UsageSoFar::default();
@@ -520,11 +631,17 @@ mod tests {
         error.status = Some(401);
         error.request_id = Some("r".into());
         log_failure(&error, "openai", "m", &report);
+        for limit in [("maxTurns", 3.0), ("maxCost", 0.5)] {
+            let error = ModelError { limit: Some(limit), ..ModelError::new(Kind::Limit, "used up") };
+            log_failure(&error, "openai", "m", &report);
+        }
         assert_eq!(
             lines.brief(),
             [
                 r#"error session error {"error":"bad key","kind":"auth","provider":"openai","model":"m"}"#,
                 r#"error session error {"error":"bad key","kind":"auth","status":401,"provider":"openai","model":"m","requestId":"r"}"#,
+                r#"error session error {"error":"used up","kind":"limit","provider":"openai","model":"m","limit":"maxTurns","value":3}"#,
+                r#"error session error {"error":"used up","kind":"limit","provider":"openai","model":"m","limit":"maxCost","value":0.5}"#,
             ]
         );
     }

@@ -40,7 +40,7 @@ impl Hints {
 /// names on the wire.
 pub(super) fn of_answer(status: u16, body: &str, hints: &Hints, sent: &[&str]) -> ModelError {
     let report = Report::read(body);
-    let kind = report.kind(Some(status));
+    let kind = report.kind(Some(status), Kind::Server);
     let message = match (report.message.is_empty(), body.trim().is_empty()) {
         (false, _) => report.message.clone(),
         (true, false) => text::cut(body.trim(), RAW).to_owned(),
@@ -57,10 +57,15 @@ pub(super) fn of_answer(status: u16, body: &str, hints: &Hints, sent: &[&str]) -
 
 /// The error object of a stream, or of an answer that calls itself a success.
 pub(super) fn of_object(object: &Map<String, Value>, hints: &Hints) -> ModelError {
+    of_object_or(object, hints, Kind::Server)
+}
+
+/// As [`of_object`], where errors that nobody knows are of the kind `unknown`.
+pub(super) fn of_object_or(object: &Map<String, Value>, hints: &Hints, unknown: Kind) -> ModelError {
     let report = Report::of_object(object);
     // OpenRouter puts the status that it got into the number `code`.
     let status = report.number.filter(|number| (300..600).contains(number));
-    let mut error = report.error(report.kind(status), hints);
+    let mut error = report.error(report.kind(status, unknown), hints);
     error.message = match (report.message.is_empty(), report.words.first()) {
         (false, _) => report.message,
         (true, Some(word)) => word.clone(),
@@ -125,7 +130,8 @@ impl Report {
                 Value::Null => None,
                 other => Some(other.to_string()),
             });
-            self.message = text::cut(&message.unwrap_or_default(), MESSAGE).into();
+            let message = with_cause(message.unwrap_or_default(), error);
+            self.message = text::cut(&message, MESSAGE).into();
         }
         self.param = text_of(error.get("param"));
         for detail in error.get("details").and_then(Value::as_array).into_iter().flatten() {
@@ -144,10 +150,10 @@ impl Report {
     }
 
     /// The order of decision: unmistakable codes and texts, then the status, then type or code.
-    fn kind(&self, status: Option<u16>) -> Kind {
+    fn kind(&self, status: Option<u16>, unknown: Kind) -> Kind {
         let telling = matches!(status, None | Some(400 | 402 | 403 | 413 | 422 | 429));
         let special = telling.then(|| self.special(status)).flatten();
-        special.or_else(|| status.map(of_status)).or_else(|| self.by_word()).unwrap_or(Kind::Server)
+        special.or_else(|| status.map(of_status)).or_else(|| self.by_word()).unwrap_or(unknown)
     }
 
     fn special(&self, status: Option<u16>) -> Option<Kind> {
@@ -193,6 +199,16 @@ impl Report {
                 _ => return None,
             })
         })
+    }
+}
+
+/// OpenRouter passes on what the server behind it said.
+fn with_cause(message: String, error: &Map<String, Value>) -> String {
+    let raw = error.get("metadata").and_then(|metadata| metadata.get("raw")).filter(|raw| !raw.is_null());
+    match raw {
+        Some(Value::String(raw)) => format!("{message}: {raw}"),
+        Some(raw) => format!("{message}: {raw}"),
+        None => message,
     }
 }
 
@@ -437,7 +453,22 @@ mod tests {
         case(r#"{"error":{"code":502,"message":"upstream"}}"#, Kind::Server);
         case(r#"{"error":{"message":"prompt is too long"}}"#, Kind::ContextOverflow);
         case(r#"{"error":"boom"}"#, Kind::Server);
+        case(r#"{"error":{"code":"tool_use_failed","message":"x"}}"#, Kind::Malformed);
+        case(r#"{"error":{"code":403,"message":"flagged","metadata":{"reasons":["x"]}}}"#, Kind::Permission);
+        case(r#"{"error":{"message":"x","metadata":{"raw":"prompt is too long"}}}"#, Kind::ContextOverflow);
+        case(r#"{"object":"error","message":"x","type":"BadRequestError","code":400}"#, Kind::InvalidRequest);
         assert_eq!(in_stream(r#"{"error":"boom"}"#).message, "boom");
+    }
+
+    #[test]
+    fn what_an_unknown_error_is_depends_on_the_format() {
+        let kind = |body: &str| {
+            let object = serde_json::from_str(body).unwrap();
+            of_object_or(&object, &Hints::default(), Kind::InvalidRequest).kind
+        };
+        assert_eq!(kind(r#"{"code":"brand_new","message":"x"}"#), Kind::InvalidRequest);
+        assert_eq!(kind(r#"{"code":"server_error","message":"x"}"#), Kind::Server);
+        assert_eq!(kind(r#"{"code":503,"message":"x"}"#), Kind::Overloaded);
     }
 
     #[test]
@@ -450,6 +481,8 @@ mod tests {
         case(r#"{"detail":"no tea"}"#, "HTTP 418: no tea");
         case("event: error\ndata: {\"error\":{\"message\":\"no tea\"}}\n\n", "HTTP 418: no tea");
         case("  no tea ", "HTTP 418: no tea");
+        case(r#"{"error":{"message":"no","metadata":{"raw":"tea"}}}"#, "HTTP 418: no: tea");
+        case(r#"{"error":{"message":"no","metadata":{"raw":{"tea":1}}}}"#, r#"HTTP 418: no: {"tea":1}"#);
         case("", "HTTP 418: empty answer");
         case(r#"{"error":{}}"#, r#"HTTP 418: {"error":{}}"#);
         case(&"x".repeat(9999), &format!("HTTP 418: {}", "x".repeat(200)));

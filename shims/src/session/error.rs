@@ -90,6 +90,8 @@ pub struct ModelError {
     pub rejected: Option<String>,
     /// The provider's id of the request.
     pub request_id: Option<String>,
+    /// The key of `[limits]` that ended the session, and its value.
+    pub limit: Option<(&'static str, f64)>,
 }
 
 impl ModelError {
@@ -103,6 +105,7 @@ impl ModelError {
             should_retry: None,
             rejected: None,
             request_id: None,
+            limit: None,
         }
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::error::ModelError;
 use super::message::{Assistant, Message, ToolCall, ToolResult};
+use super::provider::Model;
 use crate::wire::usage::Usage;
 
 /// One event. Deltas are provisional until [`Event::MessageEnd`], and void after [`Event::AttemptFailed`].
@@ -35,6 +36,15 @@ pub enum Event<'a> {
         success: bool,
         attempt: u32,
     },
+    /// The first model cannot be had for now; the conversation goes on with the second.
+    ModelSwitched {
+        from: &'a Model,
+        to: &'a Model,
+        error: &'a ModelError,
+    },
+    /// The conversation is about to be shortened.
+    CompactionStart(CompactionReason),
+    CompactionEnd(Compaction),
     /// A condition worth a log line of its own.
     Notice(Notice<'a>),
     AgentEnd,
@@ -82,6 +92,39 @@ pub enum RetryPhase {
     Slow,
 }
 
+/// Why a conversation is shortened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CompactionReason {
+    /// It comes near the end of the context window.
+    Threshold,
+    /// The provider found it too long.
+    Overflow,
+}
+
+impl CompactionReason {
+    /// The word in log lines.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Threshold => "threshold",
+            Self::Overflow => "overflow",
+        }
+    }
+}
+
+/// What shortening a conversation has brought.
+#[derive(Clone, Copy, Debug)]
+pub struct Compaction {
+    pub reason: CompactionReason,
+    /// Tokens of the conversation, as counted by the provider if it has been.
+    pub tokens_before: u64,
+    /// An estimate.
+    pub tokens_after: u64,
+    /// Characters of the new summary; 0 when none was made.
+    pub summary_length: usize,
+    /// What the summary has cost.
+    pub usage: Usage,
+}
+
 /// Conditions that are neither part of a turn nor an error.
 #[derive(Clone, Copy, Debug)]
 pub enum Notice<'a> {
@@ -95,6 +138,10 @@ pub enum Notice<'a> {
     OutputLimit,
     /// A final response without text and calls.
     EmptyResponse,
+    /// No model of the list can be had; they are asked again after the delay. Passes count from 0.
+    ModelsExhausted { pass: u32, delay: Duration },
+    /// The last pass was in vain as well, because of rate limits or overload.
+    ModelsGivenUp,
     /// Anything else, already worded.
     Warning(&'a str),
     /// Three tool results looked like missing permissions; the session ends.

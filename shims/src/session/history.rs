@@ -103,17 +103,15 @@ pub(super) fn drop_old_images(messages: &mut [Message]) -> bool {
     dropped
 }
 
-/// Removes all thinking. Returns whether there was any.
-pub(super) fn drop_thinking(messages: &mut [Message]) -> bool {
-    let mut dropped = false;
+/// Removes the thinking of some responses.
+pub(super) fn drop_thinking_of(messages: &mut [Message], concerns: impl Fn(&Assistant) -> bool) {
     for message in messages {
-        if let Message::Assistant(assistant) = message {
-            let before = assistant.content.len();
+        if let Message::Assistant(assistant) = message
+            && concerns(assistant)
+        {
             assistant.content.retain(|block| !matches!(block, Block::Thinking { .. }));
-            dropped |= assistant.content.len() < before;
         }
     }
-    dropped
 }
 
 fn as_result(message: &Message) -> Option<&ToolResult> {
@@ -138,7 +136,8 @@ fn add_response<'a>(turns: &mut Vec<Turn<'a>>, assistant: &'a Assistant, results
     if pieces.iter().all(thinking) {
         return;
     }
-    let replies: Vec<Reply<'a>> = assistant.calls().map(|call| reply(call, results, model)).collect();
+    let own = is_own(assistant, model);
+    let replies: Vec<Reply<'a>> = assistant.calls().map(|call| reply(call, results, own, model)).collect();
     match turns.last_mut() {
         Some(Turn::Assistant(before)) => before.extend(pieces),
         _ => turns.push(Turn::Assistant(pieces)),
@@ -149,9 +148,9 @@ fn add_response<'a>(turns: &mut Vec<Turn<'a>>, assistant: &'a Assistant, results
 }
 
 fn pieces<'a>(assistant: &'a Assistant, model: &Model) -> Vec<Piece<'a>> {
-    let own = assistant.provider == model.provider && assistant.model == model.id;
+    let own = is_own(assistant, model);
     let text = |text: &'a str, signature: Option<&'a str>| {
-        let says_something = !text.trim().is_empty() || signature.is_some();
+        let says_something = !text.trim().is_empty() || (model.api == "google" && signature.is_some());
         says_something.then(|| Piece::Text { text: without_nul(text), signature })
     };
     let pieces = assistant.content.iter().filter_map(|block| match block {
@@ -164,13 +163,18 @@ fn pieces<'a>(assistant: &'a Assistant, model: &Model) -> Vec<Piece<'a>> {
         Block::Thinking { redacted: true, .. } => None,
         Block::Thinking { text, signature: Some(signature), .. } if own => Some(Piece::Thinking { text, signature }),
         Block::Thinking { text: content, .. } => text(content, None),
-        Block::ToolCall(call) => Some(Piece::Call { id: plain_id(&call.id), call, own }),
+        Block::ToolCall(call) => Some(Piece::Call { id: sent_id(&call.id, own, model), call, own }),
     });
     pieces.collect()
 }
 
-fn reply<'a>(call: &'a ToolCall, results: &[&'a ToolResult], model: &Model) -> Reply<'a> {
-    let (id, tool) = (plain_id(&call.id), call.name.as_str());
+/// Whether a response came from the model that the request goes to.
+fn is_own(assistant: &Assistant, model: &Model) -> bool {
+    assistant.provider == model.provider && assistant.model == model.id
+}
+
+fn reply<'a>(call: &'a ToolCall, results: &[&'a ToolResult], own: bool, model: &Model) -> Reply<'a> {
+    let (id, tool) = (sent_id(&call.id, own, model), call.name.as_str());
     match results.iter().find(|result| result.call_id == call.id) {
         Some(result) => Reply { id, tool, content: parts(&result.content, model), is_error: result.is_error },
         None => {
@@ -195,8 +199,25 @@ fn without_nul(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { text.replace('\0', "").into() } else { text.into() }
 }
 
+/// The id of a call as the target gets it. The OpenAI formats get their own ids back as they are.
+fn sent_id<'a>(id: &'a str, own: bool, model: &Model) -> Cow<'a, str> {
+    match model.api {
+        "responses" | "chat" if own => id.into(),
+        "responses" | "chat" => plain_id(split_id(id).0),
+        _ => plain_id(id),
+    }
+}
+
+/// The parts of an id that OpenAI's Responses API gave, `<call id>|<item id>`; other ids have only the first.
+pub(super) fn split_id(id: &str) -> (&str, Option<&str>) {
+    match id.split_once('|') {
+        Some((call, item)) if item.starts_with("fc_") => (call, Some(item)),
+        _ => (id, None),
+    }
+}
+
 /// An id in the form that every provider takes.
-fn plain_id(id: &str) -> Cow<'_, str> {
+pub(super) fn plain_id(id: &str) -> Cow<'_, str> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     if !id.is_empty() && id.len() <= LONGEST_ID && id.chars().all(allowed) {
         return id.into();
@@ -302,7 +323,7 @@ mod tests {
                 thinking("", Some("sig"), false),
                 thinking("", Some("data"), true),
                 thinking("unsigned", None, false),
-                text("said"),
+                Block::Text { text: "said".into(), signature: Some("of text".into()) },
                 text(" "),
             ]
         };
@@ -311,7 +332,7 @@ mod tests {
             Piece::Thinking { text: "", signature: "sig" },
             Piece::Redacted { data: "data" },
             said("unsigned"),
-            said("said"),
+            Piece::Text { text: "said".into(), signature: Some("of text") },
         ];
         assert_eq!(for_model(&own, &model(true)), [Turn::Assistant(expected)]);
         let foreign = [response("other", blocks())];
@@ -338,6 +359,26 @@ mod tests {
         distinct_ids(&mut assistant);
         let ids: HashSet<_> = assistant.calls().map(|call| call.id.clone()).collect();
         assert_eq!(ids.len(), 4);
+    }
+
+    #[test]
+    fn openai_formats_get_their_own_ids_back_and_of_foreign_ones_the_first_part() {
+        #[track_caller]
+        fn case(api: &'static str, from: &str, expected: &str) {
+            let messages = [response(from, vec![call("call.1|fc_2")]), result("call.1|fc_2", vec![])];
+            let target = Model { api, ..model(true) };
+            let turns = for_model(&messages, &target);
+            let [Turn::Assistant(pieces), Turn::Results(replies)] = turns.as_slice() else { panic!("{turns:?}") };
+            let Piece::Call { id, .. } = &pieces[0] else { panic!("{pieces:?}") };
+            assert_eq!((&**id, &*replies[0].id, replies[0].is_error), (expected, expected, false));
+        }
+        case("responses", "m", "call.1|fc_2");
+        case("chat", "m", "call.1|fc_2");
+        case("responses", "other", "call_1");
+        case("chat", "other", "call_1");
+        case("anthropic", "m", "call_1_fc_2");
+        assert_eq!(split_id("a|b"), ("a|b", None));
+        assert_eq!(split_id("a|fc_b"), ("a", Some("fc_b")));
     }
 
     #[test]

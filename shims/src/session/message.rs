@@ -38,6 +38,8 @@ pub struct Assistant {
     /// Of this response alone.
     pub usage: Usage,
     pub stop: Stop,
+    /// US dollars, when the provider says what it charges for the response.
+    pub charged: Option<f64>,
 }
 
 /// A block of a response, in the order received.

@@ -3,15 +3,16 @@
 //! [`Outcome`].
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::cancel::Cancel;
 use crate::env::Environment;
 use crate::secret::Secret;
-use crate::wire::config::ModelConfig;
+use crate::wire::config::{Limits, ModelConfig};
 use crate::wire::usage::Usage;
 
 mod classify;
+mod compact;
 pub mod error;
 pub mod estimate;
 pub mod event;
@@ -20,6 +21,8 @@ mod fake;
 mod history;
 pub(crate) mod http;
 mod json;
+mod limits;
+mod lineup;
 pub mod message;
 pub mod prompt;
 pub mod provider;
@@ -52,6 +55,9 @@ pub struct Input {
     pub exit_file: Option<PathBuf>,
     /// Waits that would end less than 5 s before it are not started.
     pub deadline: Option<Instant>,
+    /// How long the run that ends with the deadline may take altogether.
+    pub time_limit: Option<Duration>,
+    pub limits: Limits,
     /// Ends the running request and the running tool.
     pub cancel: Cancel,
     /// The processes of tools, for whoever has to end them from outside.
@@ -84,7 +90,7 @@ pub enum End {
     Completed,
     /// Repeated permission errors.
     Aborted,
-    /// A model request failed for good.
+    /// A model request failed for good, or a budget is used up.
     Failed { error: Box<error::ModelError>, provider: String, model: String },
     /// The cancel token was used.
     Cancelled,

@@ -163,6 +163,14 @@ impl Registry {
         Resolved { id: id.to_owned(), aliased: alias.is_some(), assumed: known.is_none() && !described, facts }
     }
 
+    /// Whether it is known what a model costs.
+    pub fn knows_price(&self, config: &ModelConfig) -> bool {
+        // A mock costs what its script says.
+        config.cost.is_some()
+            || config.provider == "mock"
+            || self.facts(&config.provider, &self.resolve(config).id).is_some()
+    }
+
     /// Writes into a `[model]` table what this registry knows differently from the compiled-in one, so that a program
     /// with only the latter sees the same facts. Keys that are set stay.
     pub fn bake(&self, config: &mut ModelConfig) {

@@ -22,6 +22,14 @@ pub(super) struct Wait {
     pub(super) delay: Duration,
 }
 
+/// Which waits there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Phases {
+    /// Another model can be asked instead of waiting long.
+    FastOnly,
+    Both,
+}
+
 /// The retries of one request.
 #[derive(Default)]
 pub(super) struct Schedule {
@@ -36,18 +44,19 @@ struct Counters {
 }
 
 impl Schedule {
-    /// What to do about an error: how long to wait before the same request is sent again, or `None` when it is final.
-    /// `random` is from 0 to 1.
-    pub(super) fn next(&mut self, error: &ModelError, random: f64) -> Option<Wait> {
+    /// What to do about an error: how long to wait before the same request is sent again, or `None` when it is final for
+    /// this model. `random` is from 0 to 1.
+    pub(super) fn next(&mut self, error: &ModelError, random: f64, phases: Phases) -> Option<Wait> {
         let fast = error.should_retry != Some(false);
+        let slow = phases == Phases::Both;
         match error.kind {
             Kind::RateLimit | Kind::Overloaded => {
                 let fast = fast.then(|| self.limited.fast_limited(error.wait)).flatten();
-                fast.or_else(|| self.limited.slow(5, Some(error.wait.unwrap_or_default())))
+                fast.or_else(|| slow.then(|| self.limited.slow(5, Some(error.wait.unwrap_or_default()))).flatten())
             }
             Kind::Server | Kind::Network => {
                 let fast = fast.then(|| self.broken.fast_broken(random)).flatten();
-                fast.or_else(|| self.broken.slow(3, None))
+                fast.or_else(|| slow.then(|| self.broken.slow(3, None)).flatten())
             }
             Kind::Malformed if fast => self.broken.fast_broken(random),
             _ if error.should_retry == Some(true) => self.broken.fast_broken(random),
@@ -115,7 +124,7 @@ mod tests {
     /// All waits of a request that keeps failing in the same way, in seconds; fast and slow ones.
     fn waits(error: &ModelError) -> (Vec<f64>, Vec<f64>) {
         let (mut schedule, mut fast, mut slow) = (Schedule::default(), Vec::new(), Vec::new());
-        while let Some(wait) = schedule.next(error, 1.0) {
+        while let Some(wait) = schedule.next(error, 1.0, Phases::Both) {
             let list = if wait.phase == RetryPhase::Fast { &mut fast } else { &mut slow };
             list.push(wait.delay.as_secs_f64());
             assert_eq!(wait.attempt as usize, list.len());
@@ -151,8 +160,23 @@ mod tests {
     }
 
     #[test]
+    fn where_another_model_can_be_asked_nothing_waits_long() {
+        #[track_caller]
+        fn case(error: &ModelError, waits: usize) {
+            let mut schedule = Schedule::default();
+            let seen = std::iter::from_fn(|| schedule.next(error, 1.0, Phases::FastOnly));
+            assert_eq!(seen.take_while(|wait| wait.phase == RetryPhase::Fast).count(), waits, "{error:?}");
+        }
+        case(&error(Kind::RateLimit, None, None), 2);
+        case(&error(Kind::Overloaded, Some(61), None), 0);
+        case(&error(Kind::Network, None, None), 4);
+        case(&error(Kind::Quota, None, None), 0);
+    }
+
+    #[test]
     fn waits_for_broken_servers_are_spread() {
-        let delay = |random| Schedule::default().next(&error(Kind::Server, None, None), random).unwrap().delay;
+        let delay =
+            |random| Schedule::default().next(&error(Kind::Server, None, None), random, Phases::Both).unwrap().delay;
         assert_eq!((delay(0.0), delay(1.0)), (Duration::from_millis(375), Duration::from_millis(500)));
         assert!((0..100).map(|_| random()).all(|number| (0.0..1.0).contains(&number)));
     }

@@ -1,25 +1,37 @@
 //! The loop (agent-session.md §6): model request, tool calls, model request, until the model is done.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::error::{Kind, ModelError};
-use super::event::{Created, Event, Notice, Retry, Role};
+use self::context::Room;
+use super::compact::Dropped;
+use super::error::ModelError;
+use super::event::{Created, Event, Notice, Role};
+use super::limits::Budget;
+use super::lineup::Lineup;
 use super::message::{Assistant, Content, Message, Stop, ToolCall, ToolResult};
-use super::provider::{Delta, Provider, Request};
-use super::retry::{self, Schedule, Wait};
+use super::provider::Provider;
+use super::registry::Registry;
 use super::tools::Surroundings;
 use super::{End, Input, ModelChoice, Outcome};
-use super::{classify, estimate, history, http, providers, tools};
+use super::{history, providers, tools};
 use crate::cancel::Cancel;
+use crate::wire::config::ModelConfig;
 use crate::wire::usage::Usage;
+
+#[cfg(test)]
+mod budget_tests;
+#[cfg(test)]
+mod compaction_tests;
+mod context;
+mod exchange;
+#[cfg(test)]
+mod fallback_tests;
 
 /// How often in a row a model that ran into the output limit is asked to go on.
 const MOST_CONTINUATIONS: u32 = 2;
 /// How many results that look like missing permissions end a session.
 const MOST_PERMISSION_ERRORS: u32 = 3;
-/// A request with less room for the answer is not worth sending.
-const LEAST_OUTPUT: u64 = 256;
 
 const CONTINUE: &str =
     "Your last answer was cut off because it reached the output limit. Go on from exactly where it stopped.";
@@ -51,21 +63,16 @@ pub fn run(mut input: Input, sink: &mut dyn FnMut(Event<'_>)) -> Outcome {
 pub struct Session {
     system: String,
     messages: Vec<Message>,
-    /// Models that may be used, first choice first; so far there is only the first.
-    candidates: Vec<Candidate>,
-    current: usize,
+    lineup: Lineup,
+    room: Room,
+    dropped: Dropped,
+    budget: Budget,
     tools: tools::Context,
     exit_file: Option<PathBuf>,
     deadline: Option<Instant>,
     permission_hits: u32,
     text: String,
     usage: Usage,
-}
-
-struct Candidate {
-    provider: Box<dyn Provider>,
-    /// Optional parameters that it has refused.
-    refused: Vec<String>,
 }
 
 /// What follows a batch of tool calls.
@@ -75,25 +82,36 @@ enum AfterTools {
 }
 
 impl Session {
-    /// Makes the first model of the list ready; its prompt is not used.
+    /// Makes the models of the list ready; the prompt is not used.
     ///
     /// # Errors
-    /// What is wrong with the model configuration, for people.
+    /// What is wrong with the configuration of a model, for people.
     pub fn start(input: Input, sink: &mut dyn FnMut(Event<'_>)) -> Result<Self, String> {
-        let Some(choice) = input.models.first() else {
+        let Some(first) = input.models.first() else {
             return Err("no model configured; add [model] to the configuration".into());
         };
-        let provider = providers::connect(choice, &input.environment, &mut |notice| sink(Event::Notice(notice)))?;
-        announce(choice, &*provider, sink);
-        Ok(Self::with_provider(input, provider))
+        let mut models: Vec<Box<dyn Provider>> = Vec::with_capacity(input.models.len());
+        for choice in &input.models {
+            let model = providers::connect(choice, &input.environment, &mut |notice| sink(Event::Notice(notice)))
+                .and_then(|model| check_price(&choice.config, input.limits.max_cost).map(|()| model));
+            models.push(match models.is_empty() {
+                true => model?,
+                false => model.map_err(|error| {
+                    format!("fallback model {}:{}: {error}", choice.config.provider, choice.config.model)
+                })?,
+            });
+        }
+        announce(first, &*models[0], sink);
+        Ok(Self::with_models(input, models))
     }
 
-    fn with_provider(input: Input, provider: Box<dyn Provider>) -> Self {
+    fn with_models(input: Input, models: Vec<Box<dyn Provider>>) -> Self {
         Self {
             system: input.system,
             messages: Vec::new(),
-            candidates: vec![Candidate { provider, refused: Vec::new() }],
-            current: 0,
+            lineup: Lineup::new(models),
+            room: Room::default(),
+            dropped: Dropped::default(),
             tools: tools::Context {
                 dir: input.tool_dir,
                 tmp_dir: input.tmp_dir,
@@ -101,7 +119,9 @@ impl Session {
                 cancel: input.cancel,
                 groups: input.tool_groups,
                 surroundings: input.surroundings,
+                bash_timeout: input.limits.bash_timeout.filter(|seconds| *seconds > 0),
             },
+            budget: Budget::new(input.limits, input.time_limit.zip(input.deadline)),
             exit_file: input.exit_file,
             deadline: input.deadline,
             permission_hits: 0,
@@ -133,7 +153,7 @@ impl Session {
         let mut to_say = Some(text);
         let mut continuations = 0;
         loop {
-            if let Some(end) = self.stopped() {
+            if let Some(end) = self.stopped().or_else(|| self.out_of_budget()) {
                 return end;
             }
             sink(Event::TurnStart);
@@ -150,7 +170,10 @@ impl Session {
             let has_calls = message.calls().next().is_some();
             match after {
                 AfterTools::End(end) => return end,
-                AfterTools::GoOn if has_calls => continuations = 0,
+                AfterTools::GoOn if has_calls => {
+                    continuations = 0;
+                    to_say = self.budget_hint();
+                }
                 AfterTools::GoOn if message.stop != Stop::Length => {
                     if message.text().trim().is_empty() {
                         sink(Event::Notice(Notice::EmptyResponse));
@@ -167,134 +190,6 @@ impl Session {
                 }
             }
         }
-    }
-
-    /// One response of the model, however many attempts it takes.
-    fn respond(&mut self, sink: &mut dyn FnMut(Event<'_>)) -> Result<Assistant, End> {
-        sink(Event::MessageStart(Role::Assistant));
-        let mut schedule = Schedule::default();
-        let answer = loop {
-            let error = match self.attempt(sink) {
-                Ok(message) => break Ok(message),
-                Err(error) => error,
-            };
-            sink(Event::AttemptFailed(&error));
-            if let Some(end) = self.stopped() {
-                break Err(end);
-            }
-            if self.leave_out_rejected(&error, sink) || self.make_room(&error) {
-                continue;
-            }
-            let Some(wait) = self.next_wait(&mut schedule, &error) else { break Err(self.failed(error)) };
-            sink(Event::RetryStart(Retry {
-                phase: wait.phase,
-                attempt: wait.attempt,
-                max_attempts: wait.max_attempts,
-                delay: wait.delay,
-                error: &error,
-            }));
-            if !http::wait(self.scaled(wait.delay), &self.tools.cancel) {
-                break Err(End::Cancelled);
-            }
-        };
-        if schedule.retries() > 0 {
-            sink(Event::RetryEnd { success: answer.is_ok(), attempt: schedule.retries() });
-        }
-        let message = answer?;
-        self.usage += message.usage;
-        self.text.push_str(&message.text());
-        self.add(Message::Assistant(message.clone()), sink);
-        Ok(message)
-    }
-
-    fn attempt(&mut self, sink: &mut dyn FnMut(Event<'_>)) -> Result<Assistant, ModelError> {
-        let candidate = &self.candidates[self.current];
-        let wanted = candidate.provider.wanted_output(&candidate.refused);
-        let max_tokens = self.fit(wanted)?;
-        let candidate = &mut self.candidates[self.current];
-        let request = Request {
-            system: &self.system,
-            messages: &self.messages,
-            max_tokens,
-            refused: &candidate.refused,
-            tools: true,
-            cancel: &self.tools.cancel,
-            deadline: self.deadline,
-        };
-        let mut message = candidate.provider.send(&request, &mut |delta| match delta {
-            Delta::Text(text) => sink(Event::TextDelta(text)),
-            Delta::Thinking(text) => sink(Event::ThinkingDelta(text)),
-            Delta::Warning(text) => sink(Event::Notice(Notice::Warning(text))),
-        })?;
-        let facts = candidate.provider.model().facts;
-        complete(&mut message.usage, &facts.price);
-        if message.usage.input_tokens + message.usage.cache_read_tokens > facts.context_window {
-            let text = "the request was larger than the context window";
-            return Err(ModelError::new(Kind::ContextOverflow, text));
-        }
-        Ok(message)
-    }
-
-    /// The output limit that still fits into the context window (agent-session.md §14.1).
-    fn fit(&self, wanted: u64) -> Result<u64, ModelError> {
-        let window = self.model().facts.context_window;
-        let context = self.context();
-        let room = window.saturating_sub(context + (window / 32).min(1024));
-        let limit = wanted.min(room);
-        if limit == wanted || room >= LEAST_OUTPUT {
-            return Ok(limit);
-        }
-        let text = format!("the conversation has about {context} tokens, the context window of the model {window}");
-        Err(ModelError::new(Kind::ContextOverflow, text))
-    }
-
-    /// Tokens of the conversation: what the provider counted last, and estimates of everything since.
-    fn context(&self) -> u64 {
-        let counted = self.messages.iter().enumerate().rev().find_map(|(at, message)| match message {
-            Message::Assistant(assistant) if assistant.usage.total_tokens > 0 => {
-                Some((at + 1, assistant.usage.total_tokens))
-            }
-            _ => None,
-        });
-        let (since, tokens) = counted.unwrap_or_else(|| (0, estimate::text(&self.system) + estimate::tools()));
-        tokens + estimate::messages(&self.messages[since..])
-    }
-
-    /// Takes a parameter that the provider refused out of all further requests. Returns whether that changes anything.
-    fn leave_out_rejected(&mut self, error: &ModelError, sink: &mut dyn FnMut(Event<'_>)) -> bool {
-        let Some(param) = error.rejected.as_deref() else { return false };
-        let adaptive = self.model().facts.adaptive;
-        let refused = &mut self.candidates[self.current].refused;
-        if refused.iter().any(|seen| seen == param) {
-            return false;
-        }
-        refused.push(param.to_owned());
-        if param == classify::THINKING_BLOCKS {
-            // Models that think by budget want their own thinking back, or none asked for.
-            if !adaptive {
-                refused.push("thinking".into());
-            }
-            history::drop_thinking(&mut self.messages);
-        }
-        sink(Event::Notice(Notice::ParameterRejected { param }));
-        true
-    }
-
-    /// The place for shortening a conversation that has become too long. Nothing does that yet, so that an overflow is
-    /// final.
-    fn make_room(&mut self, error: &ModelError) -> bool {
-        let _ = error;
-        false
-    }
-
-    fn next_wait(&self, schedule: &mut Schedule, error: &ModelError) -> Option<Wait> {
-        let wait = schedule.next(error, retry::random())?;
-        let end = Instant::now() + self.scaled(wait.delay) + retry::BEFORE_DEADLINE;
-        self.deadline.is_none_or(|deadline| end <= deadline).then_some(wait)
-    }
-
-    fn scaled(&self, delay: Duration) -> Duration {
-        delay.div_f64(self.candidates[self.current].provider.time_scale())
     }
 
     fn run_tools(&mut self, message: &Assistant, sink: &mut dyn FnMut(Event<'_>)) -> (Vec<ToolResult>, AfterTools) {
@@ -315,9 +210,8 @@ impl Session {
                 break;
             }
         }
-        if history::drop_old_images(&mut self.messages) && self.model().facts.adaptive {
-            // These models bind their thinking to everything before it.
-            history::drop_thinking(&mut self.messages);
+        if history::drop_old_images(&mut self.messages) {
+            self.forget_bound_thinking();
         }
         let exit = || !results.is_empty() && self.exit_file.as_ref().is_some_and(|file| file.exists());
         if matches!(after, AfterTools::GoOn) && exit() {
@@ -329,6 +223,7 @@ impl Session {
     fn run_tool(&mut self, call: &ToolCall, sink: &mut dyn FnMut(Event<'_>)) -> ToolResult {
         sink(Event::ToolStart(call));
         let started = Instant::now();
+        self.budget.count_call();
         let result = tools::execute(call, &self.tools);
         sink(Event::ToolEnd { call, result: &result, took: started.elapsed() });
         sink(Event::MessageStart(Role::ToolResult));
@@ -349,14 +244,34 @@ impl Session {
         over.then_some(End::OutOfTime)
     }
 
+    fn out_of_budget(&self) -> Option<End> {
+        self.budget.exceeded(&self.usage).map(|error| self.failed(error))
+    }
+
+    /// What the model has to know about its budget before it goes on.
+    fn budget_hint(&mut self) -> Option<String> {
+        let price = self.model().facts.price;
+        let next = self.context() as f64 * price.input + self.wanted_output() as f64 * price.output;
+        self.budget.hint(&self.usage, next / 1e6, Instant::now())
+    }
+
+    /// The end that an error of the current model is.
     fn failed(&self, error: ModelError) -> End {
         let model = self.model();
         End::Failed { error: error.into(), provider: model.provider.clone(), model: model.id.clone() }
     }
 
     fn model(&self) -> &super::provider::Model {
-        self.candidates[self.current].provider.model()
+        self.lineup.model()
     }
+}
+
+/// A limit on the cost needs to know what a model costs.
+fn check_price(config: &ModelConfig, max_cost: Option<f64>) -> Result<(), String> {
+    if max_cost.unwrap_or(0.0) <= 0.0 || Registry::builtin().knows_price(config) {
+        return Ok(());
+    }
+    Err(format!("limits.maxCost needs the price of {}:{}; set model.cost", config.provider, config.model))
 }
 
 fn announce(choice: &ModelChoice, provider: &dyn Provider, sink: &mut dyn FnMut(Event<'_>)) {
@@ -372,17 +287,16 @@ fn announce(choice: &ModelChoice, provider: &dyn Provider, sink: &mut dyn FnMut(
 }
 
 /// Fills in what follows from the counts of a response.
-fn complete(usage: &mut Usage, price: &crate::wire::config::Price) {
+fn complete(message: &mut Assistant, price: &crate::wire::config::Price) {
+    let usage = &mut message.usage;
     usage.total_tokens = usage.input_tokens + usage.output_tokens + usage.cache_read_tokens + usage.cache_write_tokens;
     usage.turn_count = 1;
+    let cost = usage.input_tokens as f64 * price.input
+        + usage.output_tokens as f64 * price.output
+        + usage.cache_read_tokens as f64 * price.cache_read
+        + usage.cache_write_tokens as f64 * price.cache_write;
     // A provider that says what it charges knows better than the table.
-    if usage.cost == 0.0 {
-        let cost = usage.input_tokens as f64 * price.input
-            + usage.output_tokens as f64 * price.output
-            + usage.cache_read_tokens as f64 * price.cache_read
-            + usage.cache_write_tokens as f64 * price.cache_write;
-        usage.cost = cost / 1e6;
-    }
+    usage.cost = message.charged.unwrap_or(cost / 1e6);
 }
 
 fn is_permission_error(result: &ToolResult) -> bool {
@@ -394,6 +308,7 @@ fn is_permission_error(result: &ToolResult) -> bool {
 mod tests {
     use std::collections::VecDeque;
     use std::sync::{Arc, Mutex};
+    use std::time::Duration;
 
     use serde_json::{Value, json};
 
@@ -401,29 +316,38 @@ mod tests {
     use crate::env::Environment;
     use crate::secret::Secret;
     use crate::session::ToolGroups;
+    use crate::session::error::Kind;
     use crate::session::event::RetryPhase;
     use crate::session::fake::{Fake, Given};
     use crate::session::message::Block;
-    use crate::session::provider::Model;
+    use crate::session::provider::{Delta, Model, Request};
     use crate::session::registry::{Facts, Thinking};
-    use crate::wire::config::Price;
+    use crate::session::{classify, estimate};
+    use crate::wire::config::{Limits, Price};
 
     const OVERLOADED: &str = include_str!("providers/testdata/anthropic-error.sse");
 
     /// A provider that plays prepared answers. Waits between them are a thousandth of what they should be.
-    struct Script {
-        model: Model,
-        answers: VecDeque<Result<Assistant, ModelError>>,
+    pub(super) struct Script {
+        pub(super) model: Model,
+        pub(super) answers: VecDeque<Result<Assistant, ModelError>>,
+        /// Answers to requests beside the conversation; when they are over, the last one is given again.
+        pub(super) summaries: VecDeque<Result<Assistant, ModelError>>,
+        /// Whether the input is counted, or as the answer says.
+        pub(super) counts: bool,
         asked: Arc<Mutex<Vec<Asked>>>,
         on_send: Box<dyn FnMut()>,
     }
 
     /// What a request looked like.
     #[derive(Clone, Debug)]
-    struct Asked {
-        messages: Vec<Message>,
-        max_tokens: u64,
-        refused: Vec<String>,
+    pub(super) struct Asked {
+        pub(super) model: String,
+        pub(super) messages: Vec<Message>,
+        pub(super) max_tokens: u64,
+        pub(super) refused: Vec<String>,
+        /// False for what is asked beside the conversation.
+        pub(super) tools: bool,
     }
 
     impl Provider for Script {
@@ -436,32 +360,54 @@ mod tests {
         }
 
         fn send(&mut self, request: &Request<'_>, sink: &mut dyn FnMut(Delta<'_>)) -> Result<Assistant, ModelError> {
-            let (messages, refused) = (request.messages.to_vec(), request.refused.to_vec());
-            self.asked.lock().unwrap().push(Asked { messages, max_tokens: request.max_tokens, refused });
+            self.asked.lock().unwrap().push(Asked {
+                model: self.model.id.clone(),
+                messages: request.messages.to_vec(),
+                max_tokens: request.max_tokens,
+                refused: request.refused.to_vec(),
+                tools: request.tools,
+            });
             sink(Delta::Text("partial"));
             (self.on_send)();
-            self.answers.pop_front().unwrap_or_else(|| Err(ModelError::new(Kind::InvalidRequest, "script is over")))
+            if !request.tools {
+                let next = if self.summaries.len() > 1 { self.summaries.pop_front() } else { None };
+                return next.or_else(|| self.summaries.front().cloned()).unwrap_or_else(|| said("## Goal\nsummary"));
+            }
+            let next = self.answers.pop_front();
+            let mut answer = next.unwrap_or_else(|| Err(ModelError::new(Kind::InvalidRequest, "script is over")))?;
+            (answer.provider, answer.model) = (self.model.provider.clone(), self.model.id.clone());
+            if self.counts {
+                let messages = estimate::messages(request.messages);
+                answer.usage.input_tokens = estimate::text(request.system) + estimate::tools() + messages;
+            }
+            Ok(answer)
         }
     }
 
     /// A session that is being tested.
-    struct Bench {
+    pub(super) struct Bench {
         dir: tempfile::TempDir,
-        script: Script,
+        pub(super) script: Script,
+        /// Further models.
+        pub(super) others: Vec<Script>,
+        pub(super) limits: Limits,
         cancel: Cancel,
-        deadline: Option<Instant>,
+        pub(super) deadline: Option<Instant>,
+        pub(super) time_limit: Option<Duration>,
         surroundings: Surroundings,
     }
 
     /// What came of it.
-    struct Seen {
-        outcome: Outcome,
-        events: Vec<String>,
-        asked: Vec<Asked>,
+    pub(super) struct Seen {
+        pub(super) outcome: Outcome,
+        pub(super) events: Vec<String>,
+        pub(super) asked: Vec<Asked>,
+        /// The conversation at the end.
+        pub(super) messages: Vec<Message>,
     }
 
     impl Bench {
-        fn new(answers: Vec<Result<Assistant, ModelError>>) -> Self {
+        pub(super) fn new(answers: Vec<Result<Assistant, ModelError>>) -> Self {
             let price = Price { input: 1e6, output: 1e6, cache_read: 1e6, cache_write: 1e6 };
             let facts = Facts {
                 reasoning: true,
@@ -479,12 +425,40 @@ mod tests {
                 thinking: Thinking::Off,
                 facts,
             };
-            let script = Script { model, answers: answers.into(), asked: Arc::default(), on_send: Box::new(|| {}) };
-            let dir = tempfile::tempdir().unwrap();
-            Self { dir, script, cancel: Cancel::new(), deadline: None, surroundings: Surroundings::Container }
+            let script = Script {
+                model,
+                answers: answers.into(),
+                summaries: VecDeque::new(),
+                counts: false,
+                asked: Arc::default(),
+                on_send: Box::new(|| {}),
+            };
+            Self {
+                dir: tempfile::tempdir().unwrap(),
+                script,
+                others: Vec::new(),
+                limits: Limits::default(),
+                cancel: Cancel::new(),
+                deadline: None,
+                time_limit: None,
+                surroundings: Surroundings::Container,
+            }
         }
 
-        fn input(&self) -> Input {
+        /// A further model, to which the first one's requests are reported, too.
+        pub(super) fn add_model(&mut self, id: &str, answers: Vec<Result<Assistant, ModelError>>) {
+            let model = Model { id: id.into(), ..self.script.model.clone() };
+            self.others.push(Script {
+                model,
+                answers: answers.into(),
+                summaries: VecDeque::new(),
+                counts: false,
+                asked: self.script.asked.clone(),
+                on_send: Box::new(|| {}),
+            });
+        }
+
+        pub(super) fn input(&self) -> Input {
             Input {
                 system: "system".into(),
                 prompt: String::new(),
@@ -494,24 +468,28 @@ mod tests {
                 environment: Environment::of_process(),
                 exit_file: Some(self.dir.path().join("exit")),
                 deadline: self.deadline,
+                time_limit: self.time_limit,
+                limits: self.limits.clone(),
                 cancel: self.cancel.clone(),
                 tool_groups: ToolGroups::default(),
                 surroundings: self.surroundings,
             }
         }
 
-        fn run(self) -> Seen {
-            let asked = self.script.asked.clone();
-            let mut session = Session::with_provider(self.input(), Box::new(self.script));
+        pub(super) fn run(self) -> Seen {
+            let (asked, input) = (self.script.asked.clone(), self.input());
+            let models = std::iter::once(self.script).chain(self.others);
+            let models = models.map(|script| Box::new(script) as Box<dyn Provider>).collect();
+            let mut session = Session::with_models(input, models);
             let mut events = Vec::new();
             let end = session.prompt("do it".into(), &mut |event| events.push(name(&event)));
-            let asked = asked.lock().unwrap().clone();
-            Seen { outcome: session.outcome(end), events, asked }
+            let (asked, messages) = (asked.lock().unwrap().clone(), session.messages.clone());
+            Seen { outcome: session.outcome(end), events, asked, messages }
         }
     }
 
     impl Seen {
-        fn count(&self, event: &str) -> usize {
+        pub(super) fn count(&self, event: &str) -> usize {
             self.events.iter().filter(|seen| seen.starts_with(event)).count()
         }
 
@@ -542,21 +520,28 @@ mod tests {
             }
             Event::RetryEnd { success, attempt } => format!("retried {success} {attempt}"),
             Event::Notice(notice) => format!("notice {notice:?}"),
+            Event::ModelSwitched { from, to, error } => {
+                format!("switched {} {} {}", from.id, to.id, error.kind.as_str())
+            }
+            Event::CompactionStart(reason) => format!("compaction {}", reason.as_str()),
+            Event::CompactionEnd(end) => {
+                format!("compacted {} {} {}", end.tokens_before, end.tokens_after, end.summary_length)
+            }
             other => format!("{other:?}"),
         }
     }
 
-    fn said(text: &str) -> Result<Assistant, ModelError> {
+    pub(super) fn said(text: &str) -> Result<Assistant, ModelError> {
         let content = vec![Block::Text { text: text.into(), signature: None }];
         let usage = Usage { input_tokens: 10, output_tokens: 2, ..Usage::default() };
-        Ok(Assistant { content, provider: "script".into(), model: "m".into(), usage, stop: Stop::Stop })
+        Ok(Assistant { content, provider: "script".into(), model: "m".into(), usage, ..Assistant::default() })
     }
 
-    fn cut_off(text: &str) -> Result<Assistant, ModelError> {
+    pub(super) fn cut_off(text: &str) -> Result<Assistant, ModelError> {
         said(text).map(|message| Assistant { stop: Stop::Length, ..message })
     }
 
-    fn calls(commands: &[&str]) -> Result<Assistant, ModelError> {
+    pub(super) fn calls(commands: &[&str]) -> Result<Assistant, ModelError> {
         let call = |(at, command): (usize, &&str)| {
             Block::ToolCall(ToolCall::from_raw(at.to_string(), "bash", json!({"command": command}).to_string()))
         };
@@ -564,21 +549,26 @@ mod tests {
         said("").map(|message| Assistant { content, stop: Stop::ToolUse, ..message })
     }
 
-    fn failed(kind: Kind) -> Result<Assistant, ModelError> {
+    pub(super) fn failed(kind: Kind) -> Result<Assistant, ModelError> {
         Err(ModelError::new(kind, "no"))
     }
 
-    fn rejected(param: &str) -> Result<Assistant, ModelError> {
+    pub(super) fn rejected(param: &str) -> Result<Assistant, ModelError> {
         let mut error = ModelError::new(Kind::InvalidRequest, "no");
         error.rejected = Some(param.into());
         Err(error)
     }
 
     #[track_caller]
-    fn assert_failed(outcome: &Outcome, kind: Kind) {
+    pub(super) fn assert_failed(outcome: &Outcome, kind: Kind) {
+        assert_failed_with(outcome, kind, "m");
+    }
+
+    #[track_caller]
+    pub(super) fn assert_failed_with(outcome: &Outcome, kind: Kind, id: &str) {
         match &outcome.end {
             End::Failed { error, provider, model } => {
-                assert_eq!((error.kind, provider.as_str(), model.as_str()), (kind, "script", "m"));
+                assert_eq!((error.kind, provider.as_str(), model.as_str()), (kind, "script", id));
             }
             other => panic!("{other:?}"),
         }
@@ -777,23 +767,19 @@ mod tests {
     #[test]
     fn the_output_limit_shrinks_with_the_room() {
         #[track_caller]
-        fn case(window: u64, used: u64, expected: Option<u64>) {
+        fn case(used: u64, wanted: u64, expected: u64) {
             let mut first = calls(&["true"]).unwrap();
             first.usage = Usage { input_tokens: used / 2, cache_write_tokens: used - used / 2, ..Usage::default() };
             let mut bench = Bench::new(vec![Ok(first), said("ok")]);
-            bench.script.model.facts.context_window = window;
+            bench.script.model.facts.max_tokens = wanted;
             let seen = bench.run();
-            match expected {
-                Some(limit) => assert_eq!(seen.asked[1].max_tokens, limit),
-                None => assert_failed(&seen.outcome, Kind::ContextOverflow),
-            }
+            assert_eq!((seen.asked[1].max_tokens, seen.count("compact")), (expected, 0));
         }
         // The result "(no output)" is estimated at 3 tokens; 1024 stay free.
-        case(100_000, 50_000, Some(8000));
-        case(100_000, 95_000, Some(100_000 - 95_000 - 3 - 1024));
-        case(100_000, 98_717, Some(256));
-        case(100_000, 98_718, None);
-        case(100_000, 99_999, None);
+        case(50_000, 8000, 8000);
+        case(50_000, 90_000, 32_000);
+        case(80_000, 32_000, 100_000 - 80_000 - 3 - 1024);
+        case(83_613, 32_000, 100_000 - 83_613 - 3 - 1024);
     }
 
     #[test]
@@ -844,6 +830,32 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_knows_the_output_limit_by_another_name() {
+        let refusal = r#"{"error":{"message":"Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens'."}}"#;
+        let finish = r#"{"choices":[{"delta":{"content":"Done."},"finish_reason":"stop"}]}"#;
+        let answers = vec![Given::json(400, refusal), Given::stream(format!("data: {finish}\n\n"))];
+        let server = Fake::start(answers);
+        let (events, outcome) = run_against(&server, json!({"provider": "custom", "model": "m"}));
+        assert!(matches!(outcome.end, End::Completed), "{:?}", outcome.end);
+        assert!(events.iter().any(|event| event.contains("ParameterRejected { param: \"max_tokens\" }")), "{events:?}");
+        let limits = |name: &str| -> Vec<bool> {
+            server.received().iter().map(|request| request.body.get(name).is_some()).collect()
+        };
+        assert_eq!((limits("max_tokens"), limits("max_completion_tokens")), (vec![true, false], vec![false, true]));
+    }
+
+    #[test]
+    fn what_a_provider_charges_is_the_cost() {
+        let cost = |charged: &str| {
+            let finish = r#"{"choices":[{"delta":{"content":"x"},"finish_reason":"stop"}]}"#;
+            let usage = format!(r#"{{"usage":{{"prompt_tokens":1000000,"completion_tokens":0{charged}}}}}"#);
+            let server = Fake::start(vec![Given::stream(format!("data: {finish}\n\ndata: {usage}\n\n"))]);
+            run_against(&server, json!({"provider": "openrouter", "model": "x-ai/grok-4.3"})).1.usage.cost
+        };
+        assert_eq!([cost(""), cost(r#","cost":0.5"#), cost(r#","cost":0"#)], [1.25, 0.5, 0.0]);
+    }
+
+    #[test]
     fn the_mock_echoes() {
         let server = Fake::start(Vec::new());
         let (events, outcome) = run_against(&server, json!({"provider": "mock", "model": "echo"}));
@@ -851,6 +863,35 @@ mod tests {
         assert_eq!((outcome.text.as_str(), outcome.usage.turn_count, server.received().len()), ("done", 2, 0));
         // The first event and the deltas are not counted among those of a conversation.
         assert_eq!(events[1..].iter().filter(|event| *event != "text").count(), 16);
+    }
+
+    #[test]
+    fn a_limit_on_the_cost_needs_a_price() {
+        #[track_caller]
+        fn case(model: Value, starts: bool) {
+            let mut input = Bench::new(Vec::new()).input();
+            let config = serde_json::from_value(model.clone()).unwrap();
+            input.models = vec![ModelChoice { config, key: Some(Secret::new("k")) }];
+            input.limits.max_cost = Some(1.0);
+            let error = Session::start(input, &mut |_| {}).err();
+            assert_eq!(error.is_none(), starts, "{model} {error:?}");
+            assert!(error.is_none_or(|error| error.contains("model.cost")));
+        }
+        case(json!({"provider": "anthropic", "model": "claude-opus-4-6"}), true);
+        case(json!({"provider": "anthropic", "model": "claude-haiku-3-5"}), true);
+        case(json!({"provider": "anthropic", "model": "claude-opus-99"}), false);
+        case(json!({"provider": "anthropic", "model": "claude-opus-99", "cost": {"input": 1}}), true);
+        case(json!({"provider": "mock", "model": "echo"}), true);
+    }
+
+    #[test]
+    fn a_fallback_model_that_cannot_work_is_named() {
+        let mut input = Bench::new(Vec::new()).input();
+        let choice = |model: Value| ModelChoice { config: serde_json::from_value(model).unwrap(), key: None };
+        let broken = json!({"provider": "custom", "api": "google", "model": "g"});
+        input.models = vec![choice(json!({"provider": "mock", "model": "echo"})), choice(broken)];
+        let error = Session::start(input, &mut |_| {}).err().unwrap();
+        assert!(error.starts_with("fallback model custom:g: model.baseUrl is missing"), "{error}");
     }
 
     #[test]

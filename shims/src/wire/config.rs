@@ -20,6 +20,8 @@ pub struct AgentConfig {
     pub models: Vec<ModelConfig>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub preflight: Vec<PreflightStep>,
+    #[serde(skip_serializing_if = "Limits::is_empty")]
+    pub limits: Limits,
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
@@ -86,6 +88,38 @@ pub struct Price {
     pub output: f64,
     pub cache_read: f64,
     pub cache_write: f64,
+}
+
+/// A `[limits]` table (agent-session.md §22.2). What is absent or 0 has no limit.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Limits {
+    /// Responses of models.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_turns: Option<u64>,
+    /// US dollars.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_cost: Option<f64>,
+    /// Tokens of all kinds together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tool_calls: Option<u64>,
+    /// Seconds that a command may take at most, and takes at most when the model says nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bash_timeout: Option<u64>,
+    /// Whether the model is told when little is left; it is unless this is false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub budget_hints: Option<bool>,
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+impl Limits {
+    /// Whether there is nothing in the table.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// One step of `[[preflight]]`.

@@ -12,6 +12,7 @@ use crate::base::crash;
 use crate::base::error::one_line;
 use crate::base::log::{Entry, Level};
 use crate::base::text::cut;
+use crate::base::worker;
 use crate::docker::inspect;
 use crate::docker::launch::Lifetime;
 use crate::model::outcome::{Class, Outcome, RunResult};
@@ -173,6 +174,8 @@ impl Life<'_> {
     }
 
     fn remove_container(&mut self) {
+        // When its end was not seen, nobody has waited for the answer.
+        drop(self.asked_early.take().map(worker::join));
         if !self.may_have_container {
             return;
         }

@@ -12,8 +12,9 @@ use crate::base::crash;
 use crate::base::error::one_line;
 use crate::base::log::{Entry, Level};
 use crate::base::process::Pipe;
+use crate::base::worker;
 use crate::docker::attach::{self, Batch, Extent};
-use crate::docker::inspect::{self, Stop};
+use crate::docker::inspect::{self, State, Stop};
 use crate::docker::launch::Lifetime;
 use crate::docker::{Failure, failure};
 use crate::run::observer::Report;
@@ -202,8 +203,24 @@ impl Life<'_> {
         !matches!(inspect::state(&self.host.docker, &self.info.container), Ok(Some(state)) if state.started_at.is_none())
     }
 
+    /// Asks for the state already although the client is still attached: the daemon answers when it has dealt with the
+    /// end of the container, so this client starts beside that and not after it.
+    fn ask_early(&mut self) {
+        let (docker, container) = (self.host.docker.clone(), self.info.container.clone());
+        self.asked_early = worker::spawn("state", move || inspect::state(&docker, &container)).ok();
+    }
+
+    /// The answer to [`Life::ask_early`], unless it came too early.
+    fn early_state(&mut self) -> Option<State> {
+        let asked = self.asked_early.take()?;
+        worker::join(asked).flatten().ok().flatten().filter(State::has_ended)
+    }
+
     /// State after the client ended; asked again while the daemon does not answer, until the deadline.
-    fn state_at_end(&self, deadline: Instant) -> Ended {
+    fn state_at_end(&mut self, deadline: Instant) -> Ended {
+        if let Some(state) = self.early_state() {
+            return Ended::State(state);
+        }
         let mut attempt = 0;
         loop {
             match inspect::state(&self.host.docker, &self.info.container) {
@@ -265,6 +282,14 @@ impl Life<'_> {
     }
 
     fn take(&mut self, batch: Batch) {
+        let was_done = self.translator.learned.is_done;
+        self.log_lines(batch);
+        if self.translator.learned.is_done && !was_done {
+            self.ask_early();
+        }
+    }
+
+    fn log_lines(&mut self, batch: Batch) {
         if batch.dropped > 0 {
             let entry = Entry::new(Level::Warn, "output lines dropped").field("dropped", batch.dropped);
             self.log(entry.of_instance(&self.info.instance));
@@ -335,7 +360,7 @@ enum Followed {
 
 /// What is known of a container that nobody is attached to.
 enum Ended {
-    State(inspect::State),
+    State(State),
     /// It is gone, or cannot be asked for.
     Unknown,
     /// This process ends.

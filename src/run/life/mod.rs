@@ -7,6 +7,7 @@
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -29,7 +30,7 @@ use crate::base::text::cut;
 use crate::base::{Cancel, KnownSecrets, Masker, worker};
 use crate::config::needs::Demand;
 use crate::credentials;
-use crate::docker::inspect;
+use crate::docker::inspect::{self, State};
 use crate::docker::launch::{self, GatewayHost, LaunchSpec, Lifetime, Limits, Program};
 use crate::docker::probe::Facts;
 use crate::docker::{Docker, Failure, failure};
@@ -208,6 +209,8 @@ struct Life<'a> {
     is_collected: bool,
     /// When its container ended, where only Docker knows.
     ended_at: Option<UnixMs>,
+    /// Asks for the container's state since the program inside said that it ends.
+    asked_early: Option<JoinHandle<Result<Result<Option<State>>>>>,
     /// What of the translator's knowledge the store has.
     saved: Learned,
 }
@@ -226,6 +229,7 @@ impl<'a> Life<'a> {
             may_have_container: false,
             is_collected: false,
             ended_at: None,
+            asked_early: None,
             saved: Learned::default(),
         }
     }

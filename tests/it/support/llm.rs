@@ -1,6 +1,6 @@
 //! A model server that plays a script: each request gets the next answer of it, good or broken in a chosen way, and is
-//! remembered. It speaks Anthropic's Messages API, or Google's ([`Reply::gemini`]), and listens where containers can reach
-//! it.
+//! remembered. It speaks Anthropic's Messages API, or Google's ([`Reply::gemini`]) or one of OpenAI's
+//! ([`Reply::responses`], [`Reply::chat`]), and listens where containers can reach it.
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 mod gemini;
+mod openai;
 
 /// A request as it arrived.
 #[derive(Clone, Debug)]

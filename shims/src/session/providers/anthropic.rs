@@ -194,7 +194,7 @@ fn fit(budget: u64, max_tokens: u64) -> Option<ThinkingParam> {
 fn adaptive(id: &str, level: Thinking) -> (Option<ThinkingParam>, Option<&'static str>) {
     let effort = match level {
         // Models up to 4.8 think only when they are told to, later ones unless they are told not to.
-        Thinking::Off if id.contains("-4-") => return (None, None),
+        Thinking::Off if version(id).is_some_and(|version| version <= (4, 8)) => return (None, None),
         Thinking::Off => return (Some(ThinkingParam::Disabled), Some("low")),
         Thinking::Minimal | Thinking::Low => "low",
         Thinking::Medium => "medium",
@@ -204,6 +204,13 @@ fn adaptive(id: &str, level: Thinking) -> (Option<ThinkingParam>, Option<&'stati
         Thinking::XHigh => "xhigh",
     };
     (Some(ThinkingParam::Adaptive), Some(effort))
+}
+
+/// Major and minor version in an id like `claude-opus-4-6` or `claude-opus-4-20250514`: numbers that are no dates.
+fn version(id: &str) -> Option<(u32, u32)> {
+    let number = |part: &str| part.parse().ok().filter(|_| part.len() <= 2);
+    let mut parts = id.split(['-', '.']).map(number).skip_while(Option::is_none);
+    Some((parts.next()??, parts.next().flatten().unwrap_or(0)))
 }
 
 // The request on the wire.
@@ -529,6 +536,7 @@ impl<'s> Reading<'s> {
             model: model.id.clone(),
             usage: self.usage,
             stop,
+            charged: None,
         };
         history::distinct_ids(&mut assistant);
         Ok(assistant)
@@ -816,16 +824,70 @@ mod tests {
         case("claude-sonnet-4-20250514", "off", 32_000, Value::Null, Value::Null);
         case("claude-sonnet-4-20250514", "minimal", 33_024, budget(1024), Value::Null);
         case("claude-sonnet-4-20250514", "low", 34_048, budget(2048), Value::Null);
+        case("claude-sonnet-4-20250514", "medium", 40_192, budget(8192), Value::Null);
+        case("claude-sonnet-4-20250514", "high", 48_384, budget(16_384), Value::Null);
         case("claude-sonnet-4-20250514", "xhigh", 48_384, budget(16_384), Value::Null);
         case("claude-opus-4-20250514", "medium", 32_000, budget(8192), Value::Null);
         case("claude-3-haiku-20240307", "high", 4096, Value::Null, Value::Null);
         case("claude-opus-4-6", "off", 32_000, Value::Null, Value::Null);
         case("claude-opus-4-6", "minimal", 32_000, adaptive(), json!("low"));
+        case("claude-opus-4-6", "low", 32_000, adaptive(), json!("low"));
         case("claude-opus-4-6", "medium", 32_000, adaptive(), json!("medium"));
+        case("claude-opus-4-6", "high", 32_000, adaptive(), json!("high"));
         case("claude-opus-4-6", "xhigh", 32_000, adaptive(), json!("max"));
+        case("claude-sonnet-4-6", "off", 32_000, Value::Null, Value::Null);
         case("claude-sonnet-4-6", "xhigh", 32_000, adaptive(), json!("high"));
         case("claude-opus-4-7", "xhigh", 32_000, adaptive(), json!("xhigh"));
-        case("claude-opus-5", "off", 32_000, json!({"type": "disabled"}), json!("low"));
+        case("claude-opus-4-8", "off", 32_000, Value::Null, Value::Null);
+        // New models are not in the table; their output limit is a guess.
+        case("claude-opus-4-9", "off", 16_384, json!({"type": "disabled"}), json!("low"));
+        for model in ["claude-opus-5", "claude-sonnet-5-5", "claude-fable-5-1"] {
+            case(model, "off", 32_000, json!({"type": "disabled"}), json!("low"));
+            case(model, "xhigh", 32_000, adaptive(), json!("xhigh"));
+        }
+    }
+
+    #[test]
+    fn versions_are_not_dates() {
+        for (id, expected) in [
+            ("claude-opus-4-6", Some((4, 6))),
+            ("claude-sonnet-5", Some((5, 0))),
+            ("claude-opus-4-20250514", Some((4, 0))),
+            ("claude-opus-4-6-20260114", Some((4, 6))),
+            ("claude-3-7-sonnet-latest", Some((3, 7))),
+            ("proxy/claude-opus-4.7", Some((4, 7))),
+            ("claude-next", None),
+        ] {
+            assert_eq!(version(id), expected, "{id}");
+        }
+    }
+
+    /// Summaries are asked for without tools and without thinking.
+    #[test]
+    fn a_request_without_tools() {
+        for (model, thinking) in [
+            ("claude-sonnet-4-20250514", None),
+            ("claude-opus-4-6", None),
+            ("claude-opus-5", Some(json!({"type": "disabled"}))),
+        ] {
+            let server = Fake::start(vec![Given::stream(TOOL_TURN)]);
+            let (mut provider, _) = provider(&server.url, json!({"model": model, "thinkingLevel": "high"}), "k");
+            let (cancel, refused) = (Cancel::new(), []);
+            let request = Request {
+                system: "s",
+                messages: &[prompt()],
+                max_tokens: 13_107,
+                refused: &refused,
+                tools: false,
+                cancel: &cancel,
+                deadline: None,
+            };
+            provider.send(&request, &mut |_| {}).unwrap();
+            let received = server.received().remove(0);
+            assert_eq!(received.body.get("thinking"), thinking.as_ref());
+            assert_eq!((received.body.get("tools"), &received.body["max_tokens"]), (None, &json!(13_107)));
+            assert_eq!(received.header("anthropic-beta"), None);
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::session::message::Assistant;
 use crate::session::provider::{Delta, Model, Provider, Request};
 use crate::session::registry::Thinking;
 use crate::session::{ModelChoice, classify, history};
+use crate::text::percent_encode;
 
 mod answer;
 mod request;
@@ -42,7 +43,7 @@ impl Google {
         let headers: Vec<(&str, &str)> =
             config.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let client = Client::new(&base, &headers, idle(config), environment)?;
-        let path = format!("/models/{}:streamGenerateContent?alt=sse", path_segment(&model.id));
+        let path = format!("/models/{}:streamGenerateContent?alt=sse", percent_encode(&model.id));
         Ok(Self { client, model, path, auth, made_ids: 0 })
     }
 
@@ -114,13 +115,4 @@ fn thought(id: &str, level: Thinking) -> Thought {
         // The model decides itself how much.
         () => budget([0, -1, -1, -1, -1]),
     }
-}
-
-/// A text as one segment of a path.
-fn path_segment(text: &str) -> String {
-    let encode = |byte: u8| match byte {
-        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
-        _ => format!("%{byte:02X}"),
-    };
-    text.bytes().map(encode).collect()
 }

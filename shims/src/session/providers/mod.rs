@@ -17,8 +17,11 @@ use crate::wire::config::ModelConfig;
 use crate::wire::paths;
 
 mod anthropic;
+mod chat;
 mod google;
 pub mod mock;
+mod openai;
+mod responses;
 
 /// Values of `model.provider`.
 pub const NAMES: [&str; 9] =
@@ -67,6 +70,14 @@ pub fn connect(
         "anthropic" => {
             let model = model("https://api.anthropic.com")?;
             Ok(Box::new(anthropic::Anthropic::new(model, choice, environment, notice)?))
+        }
+        "responses" => {
+            let model = model("https://api.openai.com/v1")?;
+            Ok(Box::new(responses::Responses::new(model, choice, environment)?))
+        }
+        "chat" => {
+            let model = model(chat::base_url(&config.provider).unwrap_or_default())?;
+            Ok(Box::new(chat::Chat::new(model, choice, environment)?))
         }
         "google" => {
             let model = model("https://generativelanguage.googleapis.com/v1beta")?;
@@ -148,9 +159,12 @@ fn api(config: &ModelConfig) -> Result<&'static str, String> {
     if !matches!(config.provider.as_str(), "custom" | "openai") {
         return Err(format!("model.api cannot be set for provider {}; remove it", config.provider));
     }
-    APIS.into_iter()
-        .find(|api| *api == wanted)
-        .ok_or_else(|| format!("model.api = \"{wanted}\" does not exist; use one of {}", APIS.join(", ")))
+    let (whose, apis) = match config.provider.as_str() {
+        "openai" => (" for openai", &APIS[1..3]),
+        _ => ("", &APIS[..]),
+    };
+    let found = apis.iter().find(|api| **api == wanted).copied();
+    found.ok_or_else(|| format!("model.api = \"{wanted}\" does not exist{whose}; use one of {}", apis.join(", ")))
 }
 
 fn base_url(config: &ModelConfig, default: &str) -> Result<String, String> {
@@ -187,6 +201,14 @@ fn patience<'a>(request: &Request<'a>) -> Patience<'a> {
 fn read_stream(
     answer: &mut Answer,
     patience: Patience<'_>,
+    handle: impl FnMut(SseEvent) -> Result<Progress, ModelError>,
+) -> Result<(), ModelError> {
+    read_pieces(|| answer.next(patience), handle)
+}
+
+/// As [`read_stream`], from wherever the pieces come.
+fn read_pieces(
+    mut next: impl FnMut() -> Result<Option<Vec<u8>>, ModelError>,
     mut handle: impl FnMut(SseEvent) -> Result<Progress, ModelError>,
 ) -> Result<(), ModelError> {
     let too_long = |TooLong| ModelError::new(Kind::Malformed, "the stream has a line of more than 32 MiB");
@@ -194,7 +216,7 @@ fn read_stream(
     let mut events = Vec::new();
     let mut enough = false;
     loop {
-        let bytes = match answer.next(patience) {
+        let bytes = match next() {
             Ok(Some(bytes)) => bytes,
             Ok(None) => break,
             Err(_) if enough => return Ok(()),
@@ -209,9 +231,13 @@ fn read_stream(
             }
         }
     }
-    let last = parser.finish().map_err(too_long)?.map_or(Ok(Progress::More), handle)?;
-    if enough || last != Progress::More {
-        return Ok(());
+    let last = parser.finish().map_err(too_long)?;
+    match last.map(handle) {
+        Some(Ok(Progress::Complete | Progress::Enough)) => return Ok(()),
+        // The stream may have ended in the middle of this event.
+        Some(Err(error)) if error.kind != Kind::Malformed => return Err(error),
+        _ if enough => return Ok(()),
+        _ => {}
     }
     Err(ModelError::new(Kind::Network, "stream ended early"))
 }
@@ -285,7 +311,11 @@ mod tests {
         case(json!({"provider": "custom", "api": "soap"}), "model.api = \"soap\"");
         case(json!({"provider": "custom", "api": "anthropic"}), "model.baseUrl is missing");
         case(json!({"provider": "custom", "api": "anthropic", "baseUrl": "x"}), "model.baseUrl");
-        case(json!({"provider": "groq"}), "\"groq\" with model.api = \"chat\" is not available");
+        case(json!({"provider": "google"}), "missing google_key credential");
+        case(json!({"provider": "openai"}), "missing openai_key credential");
+        case(json!({"provider": "groq"}), "missing groq_key credential");
+        case(json!({"provider": "openai", "api": "anthropic"}), "model.api = \"anthropic\" does not exist for openai");
+        case(json!({"provider": "custom", "baseUrl": "http://x", "compat": 1}), "model.compat is 1");
     }
 
     #[test]

@@ -39,7 +39,8 @@ pub(super) fn run(args: &Args, context: &Context) -> Answer {
     if !context.dir.is_dir() {
         return Err(format!("Cannot run commands: the working directory {} does not exist", context.dir.display()));
     }
-    let limit = args.integer("timeout").and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0);
+    let wanted = args.integer("timeout").and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0);
+    let limit = [wanted, context.bash_timeout].into_iter().flatten().min();
     let shell = Shell::start(args.text("command"), context).map_err(|error| spawn_failure(&error))?;
     let mut capture = Capture::new(&context.tmp_dir);
     let end = shell.wait(limit, context, &mut capture);

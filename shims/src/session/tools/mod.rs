@@ -39,6 +39,8 @@ pub struct Context {
     /// The processes that calls have started; one value for the whole session.
     pub groups: ToolGroups,
     pub surroundings: Surroundings,
+    /// Seconds that a command may take at most, also when its call says nothing.
+    pub bash_timeout: Option<u64>,
 }
 
 /// Where a session runs; decides how shells are detached and ended.
@@ -131,6 +133,7 @@ mod tests {
             cancel: Cancel::new(),
             groups: ToolGroups::default(),
             surroundings: Surroundings::Container,
+            bash_timeout: None,
         };
         (base, context)
     }

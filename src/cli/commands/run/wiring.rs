@@ -61,16 +61,24 @@ pub(super) fn wire(
     let private_dir = roots.usable()?;
     let marker_dir = leftovers::marker_dir(&project.dir);
     let memory = Memory::of(&docker, &private_dir);
-    let found = std::thread::scope(|scope| {
-        // Beside the other questions, because a start of the client takes its time.
+    let open_gateway = |network: &network::Network, store: &Arc<Store>| {
+        EphemeralGateway::open(project, network, &private_dir, store, handle)
+    };
+    let (found, store, gateway) = std::thread::scope(|scope| {
+        // Side by side, because every start of the client takes its time.
+        let looking = scope.spawn(|| look_around(&patient, &names, AL_NET, memory.as_ref()));
         let clean_up = || leftovers::remove(&patient, &marker_dir, &project.hash, &roots);
         let cleaning = leftovers::any(&marker_dir).then(|| scope.spawn(clean_up));
-        let found = look_around(&patient, &names, AL_NET, memory.as_ref());
+        let store = Store::open_in_memory().map(Arc::new);
+        handle.publish(snapshot(loaded));
+        let network = memory.as_ref().and_then(|memory| memory.recall(AL_NET).network);
+        let gateway = network.zip(store.as_ref().ok()).map(|(network, store)| open_gateway(&network, store));
         if let Some(Ok(Err(error))) = cleaning.map(|cleaning| cleaning.join()) {
             warn(&format!("something of an earlier run is left: {error:#}"));
         }
-        found
+        (looking.join().expect("nothing in an inspection panics"), store, gateway)
     });
+    let store = store?;
     let probe = found.probe?;
     let limits = assemble::limits(project);
     let network = match found.network? {
@@ -82,9 +90,7 @@ pub(super) fn wire(
 
     let agents = agents(loaded, root, &maker, limits.tmp_size(probe.facts.memory_bytes))?;
     maker.prepare(&found.images?, &agents[root].1)?;
-    let store = Arc::new(Store::open_in_memory()?);
-    handle.publish(snapshot(loaded));
-    let gateway = EphemeralGateway::open(project, &network, &private_dir, &store, handle)?;
+    let gateway = gateway.unwrap_or_else(|| open_gateway(&network, &store))?;
     let host = Host {
         docker,
         facts: probe.facts,
