@@ -4,11 +4,12 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
-use crossbeam_channel::RecvTimeoutError;
+use anyhow::{Context as _, Result, bail};
+use crossbeam_channel::{at, select};
 
 use super::leftovers::Marker;
 use super::life::Host;
+use crate::base::Cancel;
 use crate::docker::attach;
 use crate::docker::inspect;
 use crate::docker::launch::{self, LaunchSpec, Lifetime, Program};
@@ -20,11 +21,11 @@ const LIMIT: Duration = Duration::from_secs(5);
 const NAME: &str = "gateway-check";
 
 /// Has a container from this image ask the gateway whether it is well; gives whether it got an answer. The container has
-/// nothing of a run but its hardening, and is gone afterwards.
+/// nothing of a run but its hardening, and is gone afterwards; with the token it is gone at once.
 ///
 /// # Errors
 /// When the container cannot be made or asked for, which says nothing about the gateway.
-pub fn check(host: &Host, image_id: &str, marker_dir: &Path) -> Result<bool> {
+pub fn check(host: &Host, image_id: &str, marker_dir: &Path, cancel: &Cancel) -> Result<bool> {
     let name = AgentName::parse(NAME).map_err(anyhow::Error::msg)?;
     let instance = InstanceId::generate(&name);
     let container = instance.container_name();
@@ -46,20 +47,20 @@ pub fn check(host: &Host, image_id: &str, marker_dir: &Path) -> Result<bool> {
         image_id,
     };
     launch::create(&host.docker, &spec, &host.facts)?;
-    let answered = ask(host, &container);
+    let answered = ask(host, &container, cancel);
     inspect::remove(&host.docker, &container).context("remove the container that asked the gateway")?;
     marker.take_away()?;
     answered
 }
 
-fn ask(host: &Host, container: &str) -> Result<bool> {
+fn ask(host: &Host, container: &str, cancel: &Cancel) -> Result<bool> {
     let output = attach::start(&host.docker, container)?;
-    let until = Instant::now() + LIMIT;
+    let timer = at(Instant::now() + LIMIT);
     loop {
-        match output.batches().recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Ok(_) => {}
-            Err(RecvTimeoutError::Timeout) => return Ok(false),
-            Err(RecvTimeoutError::Disconnected) => break,
+        select! {
+            recv(output.batches()) -> batch => if batch.is_err() { break },
+            recv(timer) -> _ => return Ok(false),
+            recv(cancel.done()) -> _ => bail!("interrupted"),
         }
     }
     output.finish();

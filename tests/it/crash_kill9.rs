@@ -208,7 +208,7 @@ fn crash_again_and_again<'p>(mut daemon: Daemon<'p>, project: &Project, sent: &S
         };
         thread::sleep(after);
         daemon.crash();
-        println!("kill {kill} {after:?} later; acknowledged so far: {}", sent.acknowledged.lock().unwrap().len());
+        eprintln!("kill {kill} {after:?} later; acknowledged so far: {}", sent.acknowledged.lock().unwrap().len());
         let db = StateDb::of(project);
         db.assert_invariants(MAX_ATTEMPTS);
         let stored = db.deliveries();
@@ -263,7 +263,7 @@ fn assert_runs(db: &StateDb, recorder: &Recorder, sent: &Sent) {
     assert!(lost.is_empty(), "acknowledged and never run: {lost:?}");
     let unanswered = sent.unanswered.lock().unwrap();
     let ran = unanswered.iter().filter(|title| begun.contains_key(*title)).count();
-    println!(
+    eprintln!(
         "{} acknowledged, {} given up of which {ran} ran, {} runs",
         acknowledged.len(),
         unanswered.len(),
@@ -278,7 +278,7 @@ fn assert_runs(db: &StateDb, recorder: &Recorder, sent: &Sent) {
         classes.retain(|class| *class != "launch_failure");
         assert_eq!(classes, ["ok"], "{row:?}");
     }
-    println!("attempts: {:?}", db.rows("SELECT attempts, count(*) FROM work_items GROUP BY attempts"));
+    eprintln!("attempts: {:?}", db.rows("SELECT attempts, count(*) FROM work_items GROUP BY attempts"));
 }
 
 /// Every accepted call was carried out once, and its caller got the answer.
@@ -296,6 +296,6 @@ fn assert_calls(db: &StateDb, recorder: &Recorder, called: &str) {
         let record = db.rows(&format!("SELECT status, target_agent FROM calls WHERE call_id = '{}'", call[1]));
         assert_eq!(record, [["completed", called]], "{call:?}");
     }
-    println!("{} calls, {} not accepted", answers.len(), recorder.said("refused").len());
+    eprintln!("{} calls, {} not accepted", answers.len(), recorder.said("refused").len());
     assert!(!answers.is_empty(), "no call was made");
 }

@@ -56,6 +56,11 @@ impl Bed {
         (daemon, answer)
     }
 
+    /// Containers of the agent's runs.
+    fn containers(&self) -> Vec<String> {
+        containers(&format!("al.agent={}", self.agent))
+    }
+
     /// Directories with credentials and prompts of runs.
     fn stages(&self) -> usize {
         let staging = self.project.staging();
@@ -77,7 +82,7 @@ impl Bed {
 
     #[track_caller]
     fn assert_nothing_left(&self, daemon: Daemon<'_>, runs: usize) {
-        wait::until("no container", || containers(&self.project.label()), Vec::is_empty);
+        wait::until("no container", || self.containers(), Vec::is_empty);
         let status = daemon.status();
         assert_eq!((&status["running"], &status["agents"][0]["runningCount"]), (&json!(0), &json!(0)));
         daemon.stop().expect(0);
@@ -131,7 +136,7 @@ fn between_claim_and_container_the_item_is_tried_again() {
     let bed = Bed::new("grep -q 'attempt 2 of 3' \"$AL_PROMPT_FILE\" || exit 9");
     let (daemon, answer) = bed.crash_with("claimed");
     assert_eq!(answer.expect("it was accepted")["matched"], 1);
-    assert_eq!(containers(&bed.project.label()), [""; 0]);
+    assert_eq!(bed.containers(), [""; 0]);
     assert_eq!(StateDb::of(&bed.project).column("SELECT state FROM containers"), ["starting"]);
     assert_eq!(bed.stages(), 1);
     let daemon = daemon.again();
@@ -144,7 +149,7 @@ fn between_claim_and_container_the_item_is_tried_again() {
 fn a_container_that_was_only_created_is_removed_and_the_item_tried_again() {
     let bed = Bed::new("");
     let (daemon, _) = bed.crash_with("created");
-    let [created] = &containers(&bed.project.label())[..] else { panic!("one container was created") };
+    let [created] = &bed.containers()[..] else { panic!("one container was created") };
     assert_eq!(inspect(created)["State"]["Status"], "created");
     let daemon = daemon.again();
     bed.assert_done(daemon, 2);
@@ -201,7 +206,7 @@ fn a_run_goes_on_and_is_adopted() {
 fn what_ended_before_its_record_is_collected() {
     let bed = Bed::new("al-return 'long ago'");
     let (daemon, _) = bed.crash_with("ended");
-    let [exited] = &containers(&bed.project.label())[..] else { panic!("its container is there") };
+    let [exited] = &bed.containers()[..] else { panic!("its container is there") };
     assert_eq!(inspect(exited)["State"]["Status"], "exited");
     assert_eq!(bed.stages(), 1);
     let daemon = daemon.again();
@@ -214,7 +219,7 @@ fn what_ended_before_its_record_is_collected() {
 fn what_was_recorded_is_removed_and_does_not_run_again() {
     let bed = Bed::new("");
     let (daemon, _) = bed.crash_with("recorded");
-    assert_eq!(containers(&bed.project.label()).len(), 1);
+    assert_eq!(bed.containers().len(), 1);
     assert_eq!(StateDb::of(&bed.project).column("SELECT state FROM work_items"), ["done"]);
     let daemon = daemon.again();
     bed.assert_done(daemon, 1);

@@ -170,3 +170,19 @@ fn a_signal_during_the_start_ends_it() {
     daemon.running().signal(Signal::INT);
     daemon.finish().expect(0);
 }
+
+/// Regression: the container that asks for the gateway was left to the next start.
+#[test]
+fn a_stop_right_after_the_start_leaves_no_container() {
+    let (project, _) = project_with_hook("exit 0");
+    // It takes a moment to start, so that the stop finds it.
+    let path = project.docker_that("start) case \"$*\" in *gateway-check*) sleep 1;; esac");
+    let daemon = Daemon::launch(&project, free_port(), &[], &[("PATH", &path)]);
+    wait::until(
+        "the container",
+        || containers(&project.label()),
+        |all| all.iter().any(|name| name.contains("gateway-check")),
+    );
+    daemon.stop().expect(0);
+    project.assert_clean();
+}

@@ -190,6 +190,7 @@ impl Scheduler {
         let (_, events) = crossbeam_channel::bounded(0);
         self.inlet = crate::scheduler::outlet::Inlet { messages, reports };
         self.events = events;
+        self.images.end_check();
         self.runs.leave();
         let cleared = self.host.store.write(|tx| flags::clear(tx, flags::UNCLEAN));
         if let Err(error) = cleared {

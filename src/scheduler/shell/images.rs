@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 
 use anyhow::{Result, bail};
 
@@ -10,7 +11,7 @@ use crate::base::clock::UnixMs;
 use crate::base::error::{AgentError, one_line};
 use crate::base::log::{Entry, Level};
 use crate::base::text::cut;
-use crate::base::worker;
+use crate::base::{Cancel, worker};
 use crate::model::names::AgentName;
 use crate::run::images::AgentImage as ImageContent;
 use crate::run::life::{AgentImage, ImageSource};
@@ -29,11 +30,21 @@ pub(super) struct FirstBuilds {
     waiting: BTreeSet<String>,
     failed: usize,
     done: bool,
+    /// The container that asks for the gateway: what ends it, and the thread that removes it.
+    check: Option<(Cancel, JoinHandle<Result<()>>)>,
 }
 
 impl FirstBuilds {
     pub(super) fn are_done(&self) -> bool {
         self.done
+    }
+
+    /// Leaves no container behind that asks for the gateway.
+    pub(super) fn end_check(&mut self) {
+        if let Some((cancel, thread)) = self.check.take() {
+            cancel.cancel();
+            let _ = worker::join(thread);
+        }
     }
 }
 
@@ -125,11 +136,13 @@ impl Scheduler {
     }
 
     /// Asks from inside a container whether the gateway can be reached; nothing waits for the answer.
-    fn check_reachability(&self, image: String) {
+    fn check_reachability(&mut self, image: String) {
         let (host, outlet) = (Arc::clone(&self.host), self.outlet.clone());
         let markers = leftovers::marker_dir(&self.project.dir);
+        let cancel = Cancel::new();
+        let token = cancel.clone();
         let started = worker::spawn("reachability", move || {
-            let entry = match worker::guarded(|| reachability::check(&host, &image, &markers)).flatten() {
+            let entry = match worker::guarded(|| reachability::check(&host, &image, &markers, &token)).flatten() {
                 Ok(true) => Entry::new(Level::Info, "gateway can be reached from containers"),
                 Ok(false) => Entry::new(Level::Warn, "gateway cannot be reached from containers").field(
                     "hint",
@@ -142,8 +155,11 @@ impl Scheduler {
             };
             outlet.send(Message::Log(Box::new(entry)));
         });
-        if let Err(error) = started {
-            self.say(Level::Warn, "gateway is not asked from a container", &[("err", format!("{error:#}").into())]);
+        match started {
+            Ok(thread) => self.images.check = Some((cancel, thread)),
+            Err(error) => {
+                self.say(Level::Warn, "gateway is not asked from a container", &[("err", format!("{error:#}").into())]);
+            }
         }
     }
 

@@ -1,6 +1,5 @@
 //! The database of a project whose scheduler is not running, looked at from outside.
 
-use std::collections::BTreeSet;
 use std::fs;
 
 use rusqlite::Connection;
@@ -94,10 +93,5 @@ impl StateDb {
         self.column(
             "SELECT r.provider || ' ' || r.delivery_id FROM webhook_receipts r JOIN work_items w ON w.receipt_id = r.id",
         )
-    }
-
-    /// Instances that go on.
-    pub(crate) fn live(&self) -> BTreeSet<String> {
-        self.column("SELECT instance_id FROM containers").into_iter().collect()
     }
 }
