@@ -14,7 +14,7 @@ impl Rng {
             let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("it is after 1970");
             now.as_nanos() as u64
         });
-        println!("to repeat it: AL_TEST_SEED={seed}");
+        eprintln!("to repeat it: AL_TEST_SEED={seed}");
         Self(seed)
     }
 
