@@ -43,6 +43,7 @@ test-slow: setup ## load, soak and long crash tests
 
 bench: setup all ## figures, one line each, with a reference measured in the same run
 	@scripts/bench $(AL)
+	@cargo run --release --locked --quiet -p al-bench -- $(AL)
 
 shims: ## the in-container programs alone, into dist/shims
 	AL_REVISION="$${AL_REVISION:-$$(git rev-parse --short=8 HEAD 2>/dev/null || echo dev)}" \

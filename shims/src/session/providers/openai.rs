@@ -5,26 +5,23 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, RandomState};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{Progress, idle, key, name_model, patience, read_pieces};
+use super::{COMMON_HEADERS, Progress, idle, key, name_model, patience, read_pieces, read_whole};
 use crate::env::Environment;
 use crate::secret::Secret;
-use crate::session::error::{Kind, ModelError};
-use crate::session::http::{Answer, Client};
+use crate::session::error::ModelError;
+use crate::session::http::Client;
 use crate::session::message::Assistant;
 use crate::session::provider::{Model, Request};
 use crate::session::registry::Thinking;
 use crate::session::sse::SseEvent;
 use crate::session::tools::Schema;
-use crate::session::{ModelChoice, classify, json, tools};
-use crate::text::cut;
+use crate::session::{ModelChoice, classify, tools};
 use crate::wire::config::ModelConfig;
 
 #[cfg(test)]
 pub(super) mod bench;
 pub(super) mod effort;
 
-/// What is shown of an answer that is none, in characters.
-const BEGINNING: usize = 100;
 /// No count of tokens is larger; whatever a server says, sums of them cannot overflow.
 const MOST_TOKENS: u64 = 1 << 40;
 
@@ -65,9 +62,6 @@ pub(super) trait Reading {
     /// Takes a complete answer, from a server that does not stream.
     fn whole(&mut self, answer: &Map<String, Value>) -> Result<(), ModelError>;
 
-    /// Whether a stream that breaks off now has said everything.
-    fn may_end(&self) -> bool;
-
     /// The response.
     fn finish(self) -> Result<Assistant, ModelError>;
 }
@@ -98,7 +92,7 @@ impl Server {
         &self,
         request: &Request<'_>,
         post: Post<'_, impl Serialize>,
-        reading: R,
+        mut reading: R,
     ) -> Result<Assistant, ModelError> {
         let body = serde_json::to_vec(&post.body).expect("the body has only string keys");
         let mut answer = self.client.post(post.path, &self.headers(post.headers), body, patience(request))?;
@@ -107,9 +101,10 @@ impl Server {
             let body = answer.error_body(patience(request));
             return Err(name_model(classify::of_answer(status, &body, &hints, &post.sent), &self.model));
         }
-        let read = match answer.is_stream() {
-            true => stream(|| answer.next(patience(request)), reading),
-            false => whole(answer, request, reading),
+        let read = if answer.is_stream() {
+            stream(|| answer.next(patience(request)), reading)
+        } else {
+            read_whole(answer, patience(request)).and_then(|answer| reading.whole(&answer).map(|()| reading))
         };
         read.and_then(Reading::finish).map_err(|mut error| {
             error.request_id = error.request_id.or(hints.request_id);
@@ -119,13 +114,7 @@ impl Server {
     }
 
     fn headers<'a>(&'a self, extra: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
-        const AGENT: &str = concat!("action-llama/", env!("CARGO_PKG_VERSION"));
-        let mut headers = vec![
-            ("content-type", "application/json"),
-            ("accept", "text/event-stream"),
-            ("accept-encoding", "identity"),
-            ("user-agent", AGENT),
-        ];
+        let mut headers = COMMON_HEADERS.to_vec();
         headers.extend(self.auth.as_ref().map(|(name, key)| (name.as_str(), key.expose())));
         headers.extend(extra);
         headers
@@ -152,21 +141,7 @@ fn stream<R: Reading>(
     next: impl FnMut() -> Result<Option<Vec<u8>>, ModelError>,
     mut reading: R,
 ) -> Result<R, ModelError> {
-    match read_pieces(next, |event| reading.event(&event)) {
-        Err(error) if error.kind == Kind::Network && reading.may_end() => Ok(reading),
-        read => read.map(|()| reading),
-    }
-}
-
-fn whole<R: Reading>(answer: Answer, request: &Request<'_>, mut reading: R) -> Result<R, ModelError> {
-    let kind = answer.header("content-type").unwrap_or("no content type").to_owned();
-    let body = answer.whole(patience(request))?;
-    let Ok(answer) = json::parse(&body) else {
-        let begin = cut(body.trim_start(), BEGINNING);
-        let text = format!("the answer is neither a stream nor JSON ({kind}), it begins with: {begin}");
-        return Err(ModelError::new(Kind::Malformed, text));
-    };
-    reading.whole(&answer)?;
+    read_pieces(next, |event| reading.event(&event))?;
     Ok(reading)
 }
 

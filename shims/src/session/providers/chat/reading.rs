@@ -267,7 +267,8 @@ impl openai::Reading for Reading<'_> {
             return Err(classify::of_object(&data, &Hints::default()));
         }
         self.chunk(&data)?;
-        Ok(Progress::More)
+        // Counts may still come, and not every server says that this is the end.
+        Ok(if self.finish_reason.is_some() { Progress::Enough } else { Progress::More })
     }
 
     fn whole(&mut self, answer: &Map<String, Value>) -> Result<(), ModelError> {
@@ -275,10 +276,6 @@ impl openai::Reading for Reading<'_> {
             return Err(ModelError::new(Kind::Malformed, "the answer is neither a stream nor a chat completion"));
         }
         self.chunk(answer)
-    }
-
-    fn may_end(&self) -> bool {
-        self.finish_reason.is_some()
     }
 
     fn finish(mut self) -> Result<Assistant, ModelError> {

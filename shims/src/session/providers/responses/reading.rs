@@ -235,10 +235,6 @@ impl openai::Reading for Reading<'_> {
         }
     }
 
-    fn may_end(&self) -> bool {
-        false
-    }
-
     fn finish(self) -> Result<Assistant, ModelError> {
         let mut ids = HashSet::new();
         let content: Vec<Block> = self.items.into_values().filter_map(|partial| partial.block(&mut ids)).collect();

@@ -1,0 +1,170 @@
+//! A project in a directory of its own, and `al start` in it.
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::load::{exchange, request};
+use crate::webhook::SECRET;
+
+/// Longest wait for anything.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// A project of agents that run scripts.
+pub(crate) struct Project {
+    al: PathBuf,
+    /// Holds the project, a home directory, and what `al` has printed.
+    pub(crate) dir: PathBuf,
+}
+
+impl Project {
+    /// An empty project whose deliveries are not limited.
+    pub(crate) fn new(al: &Path, dir: &Path) -> Result<Self> {
+        let _ = fs::remove_dir_all(dir);
+        let project = Self { al: al.to_owned(), dir: dir.to_owned() };
+        for part in ["project/agents", "home/.action-llama", "tmp"] {
+            fs::create_dir_all(dir.join(part)).with_context(|| format!("make {part}"))?;
+        }
+        project.write(
+            "project/config.toml",
+            "workQueueSize = 1000000\n[gateway]\nwebhookRateLimit = 0\n[webhooks.hub]\ntype = \"github\"\n\
+             credential = \"default\"\n[local]\nbase = \"debian:bookworm-slim\"\n[model]\nprovider = \"mock\"\n\
+             model = \"echo\"\n",
+        )?;
+        let secret = "home/.action-llama/credentials/github_webhook_secret/default/secret";
+        project.write(secret, SECRET)?;
+        for part in Path::new(secret).ancestors().filter(|part| part.starts_with("home/.action-llama")) {
+            let mode = if part == Path::new(secret) { 0o600 } else { 0o700 };
+            fs::set_permissions(dir.join(part), fs::Permissions::from_mode(mode)).context("protect the secret")?;
+        }
+        Ok(project)
+    }
+
+    /// Adds an agent that takes an event of GitHub and runs this script.
+    pub(crate) fn agent(&self, name: &str, event: &str, script: &str) -> Result<()> {
+        let config = format!("timeout = 3600\n[[webhooks]]\nsource = \"hub\"\nevents = [\"{event}\"]\n");
+        self.write(&format!("project/agents/{name}/agent-config.toml"), &config)?;
+        self.write(&format!("project/agents/{name}/ACTIONS.md"), "Measures.\n")?;
+        self.write(&format!("project/agents/{name}/test-script.sh"), script)
+    }
+
+    fn write(&self, path: &str, text: &str) -> Result<()> {
+        let path = self.dir.join(path);
+        fs::create_dir_all(path.parent().expect("it is below the directory"))?;
+        fs::write(&path, text).with_context(|| format!("write {}", path.display()))
+    }
+
+    /// Starts `al` in it and waits until it serves; gives how long that took, too.
+    pub(crate) fn start(&self) -> Result<(Daemon, Duration)> {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let output = File::create(self.dir.join("al.out")).context("make a file for its output")?;
+        let errors = output.try_clone()?;
+        let mut command = Command::new(&self.al);
+        command.args(["start", "-H", "--port", &port.to_string()]).current_dir(self.dir.join("project"));
+        command.env("HOME", self.dir.join("home")).env("TMPDIR", self.dir.join("tmp"));
+        command.env_remove("ACTION_LLAMA_HOME");
+        command.stdin(Stdio::null()).stdout(output).stderr(errors);
+        let begin = Instant::now();
+        let child = command.spawn().with_context(|| format!("start {}", self.al.display()))?;
+        let mut daemon = Daemon { child, port, dir: self.dir.clone(), key: String::new() };
+        let health = request("GET", "/health", "", b"");
+        daemon.wait("it serves", Duration::from_millis(1), |_| exchange(port, &health).is_ok())?;
+        let took = begin.elapsed();
+        let key = self.dir.join("home/.action-llama/credentials/gateway_api_key/default/key");
+        daemon.key = fs::read_to_string(key).context("read the API key")?.trim().to_owned();
+        Ok((daemon, took))
+    }
+}
+
+/// A running `al start`; killed when dropped.
+pub(crate) struct Daemon {
+    child: Child,
+    pub(crate) port: u16,
+    dir: PathBuf,
+    key: String,
+}
+
+impl Daemon {
+    /// Waits until it starts what waits.
+    pub(crate) fn ready(&mut self) -> Result<()> {
+        self.wait("it is ready", Duration::from_millis(5), |daemon| daemon.output().contains("scheduler started"))
+    }
+
+    /// Looks again and again.
+    pub(crate) fn wait(&mut self, what: &str, pause: Duration, is_so: impl Fn(&Self) -> bool) -> Result<()> {
+        let begin = Instant::now();
+        while !is_so(self) {
+            if let Some(status) = self.child.try_wait()? {
+                bail!("waiting until {what}: al start ended with {status}: {}", self.output());
+            }
+            if begin.elapsed() > PATIENCE {
+                bail!("waited too long until {what}: {}", self.output());
+            }
+            thread::sleep(pause);
+        }
+        Ok(())
+    }
+
+    fn output(&self) -> String {
+        fs::read_to_string(self.dir.join("al.out")).unwrap_or_default()
+    }
+
+    /// Posts with the API key.
+    pub(crate) fn post(&self, target: &str, body: &Value) -> Result<Value> {
+        self.ask("POST", target, body.to_string().as_bytes())
+    }
+
+    fn ask(&self, method: &str, target: &str, body: &[u8]) -> Result<Value> {
+        let fields = format!("Authorization: Bearer {}\r\n", self.key);
+        let answer = exchange(self.port, &request(method, target, &fields, body)).with_context(|| target.to_owned())?;
+        let text = String::from_utf8_lossy(&answer);
+        let body = text.split_once("\r\n\r\n").context("an answer has a head")?.1;
+        serde_json::from_str(body).with_context(|| format!("{target}: {text}"))
+    }
+
+    /// Proportional share of memory, in bytes.
+    pub(crate) fn memory(&self) -> Result<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id()))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("there is a line Pss")?;
+        let kib: u64 = line.trim().trim_end_matches(" kB").parse().context("it is a number")?;
+        Ok(kib * 1024)
+    }
+
+    /// Time on a processor so far, all threads together.
+    pub(crate) fn cpu(&self) -> Result<Duration> {
+        let mut nanoseconds = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let text = fs::read_to_string(task?.path().join("schedstat"))?;
+            nanoseconds +=
+                text.split(' ').next().unwrap_or_default().parse::<u64>().context("schedstat has numbers")?;
+        }
+        Ok(Duration::from_nanos(nanoseconds))
+    }
+
+    /// Ends it and what it runs.
+    pub(crate) fn stop(mut self) -> Result<()> {
+        self.post("/control/stop", &serde_json::json!({"kill": true}))?;
+        let status = self.child.wait()?;
+        if !status.success() {
+            bail!("al start ended with {status}: {}", self.output());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = kill_process(Pid::from_child(&self.child), Signal::KILL);
+            let _ = self.child.wait();
+        }
+    }
+}
