@@ -83,8 +83,11 @@ impl Bed {
     #[track_caller]
     fn assert_nothing_left(&self, daemon: Daemon<'_>, runs: usize) {
         wait::until("no container", || self.containers(), Vec::is_empty);
-        let status = daemon.status();
-        assert_eq!((&status["running"], &status["agents"][0]["runningCount"]), (&json!(0), &json!(0)));
+        let counts = || {
+            let status = daemon.status();
+            (status["running"].clone(), status["agents"][0]["runningCount"].clone())
+        };
+        wait::until("the status to say so", counts, |counts| *counts == (json!(0), json!(0)));
         daemon.stop().expect(0);
         self.project.assert_clean();
         assert_eq!((self.begun(), self.recorder.said("end").len()), (runs, runs), "runs that began and ended");
