@@ -1,5 +1,6 @@
 //! Following a container: its output, its limits, its end.
 
+use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -112,9 +113,10 @@ impl Life<'_> {
                     recovered = true;
                 }
                 Ended::State(state) if state.started_at.is_none() => {
+                    let failure = state.start_failure();
                     let reason =
                         if state.error.is_empty() { "the container did not start".to_owned() } else { state.error };
-                    bail!("docker start failed: {reason}");
+                    return Err(StartFailed { failure, reason }.into());
                 }
                 Ended::State(state) => {
                     if recovered {
@@ -331,6 +333,21 @@ impl Life<'_> {
         self.host.store.submit(move |tx| containers::save_progress(tx, &instance, &progress), |_| {});
     }
 }
+
+/// The daemon could not start the container.
+#[derive(Debug)]
+pub(super) struct StartFailed {
+    pub(super) failure: Failure,
+    reason: String,
+}
+
+impl fmt::Display for StartFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "docker start failed: {}", self.reason)
+    }
+}
+
+impl std::error::Error for StartFailed {}
 
 /// How far ending a container has come.
 #[derive(Default)]

@@ -244,12 +244,34 @@ impl<'a> Life<'a> {
         let staged = staging.insert(self.stage(&credentials, &gateway)?);
         let image = (self.order.agent.image)(self.kill.token())
             .with_context(|| format!("image of agent {}", self.order.agent.name))?;
+        if let Some(dir) = &self.host.marker_dir {
+            self.marker = Some(Marker::put(dir, &self.info.instance)?);
+        }
+        self.may_have_container = true;
+        let mut network_restored = false;
+        loop {
+            match self.launch(staged.dir(), &image) {
+                // The daemon creates a container for a network that is gone, and does not start it.
+                Err(error) if !network_restored && is_network_missing(&error) => {
+                    network_restored = true;
+                    inspect::remove(&self.host.docker, &self.info.container)?;
+                    (self.host.network.restore)().context("make the network of the runs again")?;
+                }
+                launched => return launched,
+            }
+        }
+    }
+
+    /// From nothing to the end of the container; `None` when it was left.
+    fn launch(&mut self, stage: &Path, image: &AgentImage) -> Result<Option<Ending>> {
+        // Another one when the network was made again.
+        let gateway = self.host.gateway();
         self.check_wish()?;
-        if !self.create(staged.dir(), &image, &gateway)? {
+        if !self.create(stage, image, &gateway)? {
             return Ok(None);
         }
         self.check_wish()?;
-        self.run_container(staged.dir(), &image, &gateway)
+        self.run_container(stage, image, &gateway)
     }
 
     /// The rest of a run that an earlier process started.
@@ -330,12 +352,7 @@ impl<'a> Life<'a> {
             program: image.program,
             image_id: &image.id,
         };
-        if let Some(dir) = &self.host.marker_dir {
-            self.marker = Some(Marker::put(dir, &self.info.instance)?);
-        }
-        self.may_have_container = true;
         crash::point("claimed");
-        let mut network_restored = false;
         loop {
             // Not cancelled by a kill wish: the daemon would go on creating what nobody removes then.
             let error = match launch::create(&self.host.docker, &spec, &self.host.facts) {
@@ -350,11 +367,6 @@ impl<'a> Life<'a> {
                         return Ok(false);
                     }
                     // The one that the daemon may have made before it went.
-                    inspect::remove(&self.host.docker, &self.info.container)?;
-                }
-                (Failure::NetworkMissing, _) if !network_restored => {
-                    network_restored = true;
-                    (self.host.network.restore)().context("make the network of the runs again")?;
                     inspect::remove(&self.host.docker, &self.info.container)?;
                 }
                 _ => return Err(error),
@@ -379,6 +391,11 @@ impl<'a> Life<'a> {
         self.order.agent.log.write(&entry);
         self.host.observer.report(&Report::Entry { agent: &self.info.agent, entry: &entry });
     }
+}
+
+fn is_network_missing(error: &anyhow::Error) -> bool {
+    let not_started = error.downcast_ref::<follow::StartFailed>().map(|error| error.failure);
+    not_started.unwrap_or_else(|| failure(error)) == Failure::NetworkMissing
 }
 
 /// Where an agent's log files are.

@@ -4,6 +4,7 @@
 //! as a message.
 
 use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -93,14 +94,14 @@ pub struct Shown {
 }
 
 /// What the process has to do for the scheduler.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Phase {
     /// Queued items start, schedules count.
     Ready,
     /// Nothing new is started: listeners are to be closed, then [`Outlet::gateway_closed`]. `left`: runs that go on.
     Closing { left: usize },
-    /// The network was made again and may have another address.
-    NetworkChanged,
+    /// The network was made again and may have another address. Dropping this tells that it was dealt with.
+    NetworkChanged(Sender<Infallible>),
 }
 
 /// How a scheduler ended.

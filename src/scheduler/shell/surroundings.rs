@@ -123,7 +123,6 @@ impl Scheduler {
         if let Err(error) = result {
             self.say(Level::Warn, "Docker could not be looked at", &[("err", format!("{error:#}").into())]);
         }
-        let _ = self.phases.send(Phase::NetworkChanged);
         if self.queue.next().is_none() {
             // The first time: everything is built.
             self.begin_upkeep();

@@ -6,17 +6,23 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::load::{exchange, request};
+use crate::parts::runs::instant;
 use crate::webhook::SECRET;
 
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Now, as time since 1970.
+pub(crate) fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("it is after 1970")
+}
 
 /// A project of agents that run scripts.
 pub(crate) struct Project {
@@ -69,6 +75,9 @@ impl Project {
         let errors = output.try_clone()?;
         let mut command = Command::new(&self.al);
         command.args(["start", "-H", "--port", &port.to_string()]).current_dir(self.dir.join("project"));
+        let path = std::env::var("PATH").context("PATH is set")?;
+        // A docker of the project's own comes first.
+        command.env("PATH", format!("{}:{path}", self.dir.join("bin").display()));
         command.env("HOME", self.dir.join("home")).env("TMPDIR", self.dir.join("tmp"));
         command.env_remove("ACTION_LLAMA_HOME");
         command.stdin(Stdio::null()).stdout(output).stderr(errors);
@@ -117,9 +126,52 @@ impl Daemon {
         fs::read_to_string(self.dir.join("al.out")).unwrap_or_default()
     }
 
+    /// Asks with the API key.
+    pub(crate) fn get(&self, target: &str) -> Result<Value> {
+        self.ask("GET", target, b"")
+    }
+
     /// Posts with the API key.
     pub(crate) fn post(&self, target: &str, body: &Value) -> Result<Value> {
         self.ask("POST", target, body.to_string().as_bytes())
+    }
+
+    /// The instance of an agent's only run, and when it was claimed.
+    pub(crate) fn running_since(&mut self, agent: &str) -> Result<(String, Duration)> {
+        self.next_running(agent, "")
+    }
+
+    /// The same once it is another run than this one.
+    pub(crate) fn next_running(&mut self, agent: &str, last: &str) -> Result<(String, Duration)> {
+        let target = format!("/control/queue?agent={agent}&state=running&limit=1");
+        let begin = Instant::now();
+        loop {
+            let answer = self.get(&target)?;
+            let item = &answer["items"][0];
+            if let Some(instance) = item["instanceId"].as_str().filter(|instance| *instance != last) {
+                return Ok((instance.to_owned(), instant(&item["startedAt"])?));
+            }
+            if begin.elapsed() > Duration::from_secs(60) {
+                bail!("no run of {agent} after {last}");
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Items that are done, newest first, once there are so many.
+    pub(crate) fn wait_for_done(&mut self, count: usize) -> Result<Vec<Value>> {
+        let begin = Instant::now();
+        loop {
+            let answer = self.get("/control/queue?state=done&limit=1000")?;
+            let items = answer["items"].as_array().cloned().unwrap_or_default();
+            if items.len() >= count {
+                return Ok(items);
+            }
+            if begin.elapsed() > Duration::from_secs(120) {
+                bail!("{} items are done, not {count}", items.len());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     fn ask(&self, method: &str, target: &str, body: &[u8]) -> Result<Value> {
@@ -156,6 +208,13 @@ impl Daemon {
         if !status.success() {
             bail!("al start ended with {status}: {}", self.output());
         }
+        Ok(())
+    }
+
+    /// Ends it as a crash would.
+    pub(crate) fn crash(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
         Ok(())
     }
 }

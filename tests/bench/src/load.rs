@@ -20,6 +20,12 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
+    /// From single measurements.
+    pub(crate) fn of(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        Self { took: times.iter().sum(), times, failed: 0 }
+    }
+
     pub(crate) fn per_second(&self) -> f64 {
         self.times.len() as f64 / self.took.as_secs_f64()
     }

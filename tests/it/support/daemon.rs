@@ -90,10 +90,14 @@ impl<'p> Daemon<'p> {
         (Ipv4Addr::LOCALHOST, self.port).into()
     }
 
-    fn auth(&self) -> String {
+    /// The API key.
+    pub(crate) fn key(&self) -> String {
         let path = self.project.home().join(".action-llama/credentials/gateway_api_key/default/key");
-        let key = std::fs::read_to_string(path).expect("there is a key");
-        format!("Authorization: Bearer {}\r\n", key.trim())
+        std::fs::read_to_string(path).expect("there is a key").trim().to_owned()
+    }
+
+    fn auth(&self) -> String {
+        format!("Authorization: Bearer {}\r\n", self.key())
     }
 
     /// Asks with the API key.

@@ -65,7 +65,7 @@ impl Drop for Recorder {
 }
 
 /// Address of this host on the network of runs.
-fn bridge() -> IpAddr {
+pub(crate) fn bridge() -> IpAddr {
     let address = docker(&["network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", "al-net"]);
     address.parse().unwrap_or_else(|error| panic!("{error}: {address:?}"))
 }

@@ -1,11 +1,12 @@
 //! `al start`: scheduler and gateway, until somebody stops them (scheduler.md §2).
 
+use std::convert::Infallible;
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use crossbeam_channel::{Receiver, bounded};
+use crossbeam_channel::{Receiver, bounded, select};
 use shims::env::Environment;
 
 use crate::base::error::ConfigError;
@@ -117,12 +118,21 @@ fn carry_out(
     let wired = wiring::wire(&plan, database, handle, events, outlet.clone(), inlet, signals.token())?;
     let wiring::Wired { scheduler, mut listeners, phases } = wired;
     lock.set_port(listeners.port())?;
-    let thread = worker::spawn("scheduler", move || scheduler.run())?;
-    // Ends with the scheduler, whatever ends it.
-    for phase in phases {
+    let (alive, ended) = bounded::<Infallible>(0);
+    let thread = worker::spawn("scheduler", move || {
+        let _told_when_dropped = alive;
+        scheduler.run()
+    })?;
+    loop {
+        let phase = select! {
+            recv(phases) -> phase => phase,
+            // Whatever has ended it.
+            recv(ended) -> _ => break,
+        };
+        let Ok(phase) = phase else { break };
         match phase {
             Phase::Ready => {}
-            Phase::NetworkChanged => listeners.follow_network(),
+            Phase::NetworkChanged(_told_when_dropped) => listeners.follow_network(),
             Phase::Closing { left } => {
                 let _ = lock.clear_port();
                 listeners.close();

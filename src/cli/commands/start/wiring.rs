@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use crossbeam_channel::{Receiver, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::Plan;
 use super::database::Database;
@@ -16,6 +16,7 @@ use crate::base::Cancel;
 use crate::base::clock::UnixMs;
 use crate::base::error::AgentError;
 use crate::base::log::{Entry, Level};
+use crate::config::project::Settings;
 use crate::config::schedule::Zone;
 use crate::credentials::api_key::{Generated, ensure_key};
 use crate::docker::inspect::{self, Listed, Which};
@@ -42,6 +43,9 @@ pub(super) struct Wired {
     pub(super) listeners: Listeners,
     pub(super) phases: Receiver<Phase>,
 }
+
+/// How long a run waits for the listener of the containers to follow the network.
+const MOVE_LIMIT: Duration = Duration::from_secs(10);
 
 /// What Docker has.
 struct Found {
@@ -111,12 +115,13 @@ pub(super) fn wire(
     .run(containers.context("list containers")?)?;
     warn_of_unreachable(plan, &recovered.adoptions, &bound.address.url);
 
+    let (phase_sender, phases) = unbounded();
     let told = outlet.clone();
     let daemon = DaemonWatch::new(docker.clone(), interrupted.clone(), move |change| told.docker(change));
     let host = Arc::new(Host {
         facts: probe.facts.clone(),
         project: project.hash.clone(),
-        network: Network { name: AL_NET.to_owned(), restore: restorer(&docker, settings.local.subnet.clone()) },
+        network: Network { name: AL_NET.to_owned(), restore: restorer(&docker, settings, phase_sender.clone()) },
         gateway: bound.address.clone().into(),
         limits,
         lifetime: Lifetime::Scheduled,
@@ -130,7 +135,6 @@ pub(super) fn wire(
         daemon: Some(daemon),
         docker,
     });
-    let (phase_sender, phases) = unbounded();
     let port = bound.port();
     let scheduler = Scheduler::new(Parts {
         host: Arc::clone(&host),
@@ -168,10 +172,16 @@ fn look(docker: &Docker, images: &[String], private_root: &std::path::Path) -> F
     })
 }
 
-/// Makes the network again when somebody removed it.
-fn restorer(docker: &Docker, subnet: Option<String>) -> Box<dyn Fn() -> Result<()> + Send + Sync> {
-    let docker = docker.clone();
-    Box::new(move || network::ensure(&docker, AL_NET, subnet.as_deref()).map(drop))
+/// Makes the network again when somebody removed it. The listener of the containers is where it belongs when this returns.
+fn restorer(docker: &Docker, settings: &Settings, phases: Sender<Phase>) -> Box<dyn Fn() -> Result<()> + Send + Sync> {
+    let (docker, subnet) = (docker.clone(), settings.local.subnet.clone());
+    Box::new(move || {
+        network::ensure(&docker, AL_NET, subnet.as_deref())?;
+        let (told, done) = bounded(0);
+        let _ = phases.send(Phase::NetworkChanged(told));
+        let _ = done.recv_timeout(MOVE_LIMIT);
+        Ok(())
+    })
 }
 
 fn zone(plan: &Plan) -> Zone {
