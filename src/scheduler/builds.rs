@@ -1,6 +1,6 @@
 //! Building images beside everything else: two threads, what all agents stand on first (containers.md §4.1).
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use anyhow::Result;
@@ -38,7 +38,12 @@ pub(super) enum Built {
 /// Something to build.
 enum Job {
     Base(Arc<Images>),
-    Agent { content: Arc<ImageContent>, known: Option<Arc<Images>> },
+    Agent {
+        content: Arc<ImageContent>,
+        known: Option<Arc<Images>>,
+    },
+    /// Nothing may be built meanwhile: it could come to stand on what is removed.
+    Tidy,
 }
 
 /// The building threads; they end when this is dropped.
@@ -58,9 +63,12 @@ impl Builds {
         let (jobs, waiting) = unbounded();
         let mut builds = Self { maker, jobs, threads: Vec::new() };
         let tell = Arc::new(tell);
+        let building = Arc::new(RwLock::new(()));
         for number in 1..=THREADS {
             let (maker, waiting, tell) = (Arc::clone(&builds.maker), waiting.clone(), Arc::clone(&tell));
-            builds.threads.push(worker::spawn(format!("build-{number}"), move || work(&maker, &waiting, &*tell))?);
+            let building = Arc::clone(&building);
+            let work = move || work(&maker, &waiting, &building, &*tell);
+            builds.threads.push(worker::spawn(format!("build-{number}"), work)?);
         }
         Ok(builds)
     }
@@ -75,9 +83,9 @@ impl Builds {
         let _ = self.jobs.send(Job::Agent { content, known });
     }
 
-    /// Removes images that others took the place of; not while something is built.
+    /// Has images removed that others took the place of.
     pub(super) fn tidy(&self) {
-        self.maker.remove_replaced();
+        let _ = self.jobs.send(Job::Tidy);
     }
 
     /// Name of the base image.
@@ -91,19 +99,26 @@ impl Builds {
     }
 }
 
-fn work(maker: &ImageMaker, jobs: &Receiver<Job>, tell: &dyn Fn(Built)) {
+fn work(maker: &ImageMaker, jobs: &Receiver<Job>, building: &RwLock<()>, tell: &dyn Fn(Built)) {
+    let beside_others = || building.read().unwrap_or_else(PoisonError::into_inner);
     for job in jobs {
         match job {
             Job::Base(known) => {
+                let _building = beside_others();
                 let mut progress = |_: &str, text: &str| tell(Built::BaseProgress { text: text.into() });
                 let base = worker::guarded(|| maker.base(&known, &mut progress)).flatten();
                 tell(Built::Base(base.map(|base| base.image.id)));
             }
             Job::Agent { content, known } => {
+                let _building = beside_others();
                 let agent = content.agent.to_string();
                 let mut progress = |text: &str| tell(Built::Progress { agent: agent.clone(), text: text.into() });
                 let image = worker::guarded(|| build(maker, &content, known, &mut progress)).flatten();
                 tell(Built::Agent { agent: agent.clone(), image });
+            }
+            Job::Tidy => {
+                let _alone = building.write().unwrap_or_else(PoisonError::into_inner);
+                let _ = worker::guarded(|| maker.remove_replaced());
             }
         }
     }

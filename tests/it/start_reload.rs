@@ -1,10 +1,11 @@
 //! Changes in `agents/` while the scheduler runs (scheduler.md §9).
 
 use std::fs;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::daemon::Daemon;
+use crate::support::daemon::{Daemon, free_port};
 use crate::support::project::{GATE, HOOK, NEVER, ON_HOOK, Project};
 use crate::support::wait;
 
@@ -360,5 +361,34 @@ fn a_directory_that_is_exchanged_as_a_whole_is_a_change() {
     wait_for_reload(&project, &agent, UPDATED, 1);
     daemon.work("e", "");
     project.wait_said(&agent, "exchanged");
+    daemon.stop().expect(0);
+}
+
+#[test]
+fn nobody_waits_for_the_removal_of_an_old_image() {
+    let project = Project::with_settings(HOOK);
+    let agent = project.on_hook("dev", "");
+    project.on_hook("other", "");
+    let (hold, removing) = (project.outer().join("hold"), project.outer().join("removing"));
+    fs::write(&hold, "").unwrap();
+    let arm = format!(
+        "image) if [ $2 = rm ]; then : > {removing}; while [ -e {hold} ]; do sleep 0.1; done; rm -f {removing}; fi",
+        removing = removing.display(),
+        hold = hold.display()
+    );
+    let path = project.docker_that(&arm);
+    let daemon = Daemon::launch(&project, free_port(), &[], &[("PATH", &path)]);
+    daemon.wait_for("scheduler started");
+    project.write(&format!("agents/{agent}/ACTIONS.md"), "Do it better.\n");
+    wait::until("the removal", || removing.exists(), |exists| *exists);
+    daemon.work("e", "exit 0");
+    // Docker's commands have a limit of half a minute.
+    wait::within(Duration::from_secs(20), "both runs", || match daemon.items("done").len() {
+        2 => Ok(()),
+        count => Err(format!("{count} done")),
+    });
+    assert!(removing.exists(), "it is not over yet");
+    fs::remove_file(&hold).unwrap();
+    wait::until("the removal's end", || removing.exists(), |exists| !*exists);
     daemon.stop().expect(0);
 }
