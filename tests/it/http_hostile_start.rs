@@ -157,7 +157,7 @@ fn a_thousand_half_open_and_a_thousand_slow_connections_keep_no_webhook_waiting(
         times
     });
     times.sort_unstable();
-    println!("acknowledged after {:?} in the middle, {:?} at most", times[50], times[99]);
+    eprintln!("acknowledged after {:?} in the middle, {:?} at most", times[50], times[99]);
     assert!(times[95] < Duration::from_secs(1), "acknowledged after {:?}", &times[90..]);
     let grown = bed.memory().saturating_sub(memory);
     assert!(grown < 40 << 20, "{grown} bytes more");
@@ -431,7 +431,7 @@ fn ten_thousand_malformed_requests_do_no_harm() {
     send_many(&bed, &mut rng, 400);
     let (quiet, memory) = (bed.quiet(), bed.memory());
     let statuses = send_many(&bed, &mut rng, 10_000);
-    println!("{statuses:?}");
+    eprintln!("{statuses:?}");
     const SPECIFIED: [&str; 19] = [
         "none", "200", "202", "204", "302", "400", "401", "403", "404", "408", "409", "413", "415", "417", "429",
         "431", "501", "503", "505",
@@ -440,7 +440,7 @@ fn ten_thousand_malformed_requests_do_no_harm() {
     assert!(others.is_empty(), "{others:?}");
     assert!(statuses["200"] > 500 && statuses["400"] > 500, "the requests reach what they are meant for: {statuses:?}");
     let grown = bed.memory().saturating_sub(memory);
-    println!("{grown} bytes more");
+    eprintln!("{grown} bytes more");
     assert!(grown < 40 << 20, "{grown} bytes more");
     bed.assert_unharmed(quiet);
 }

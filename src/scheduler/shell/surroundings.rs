@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::{Phase, Scheduler};
+use super::Scheduler;
 use crate::base::log::Level;
 use crate::base::text::cut;
 use crate::base::worker;
