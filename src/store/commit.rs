@@ -27,7 +27,7 @@ const WAITING: usize = 1024;
 /// be: whoever brings more waits like everybody else.
 const LATE: Duration = Duration::from_millis(800);
 const LATE_ENOUGH: usize = 256 * 1024;
-const LATE_BYTES: usize = 2 * 1024 * 1024;
+const LATE_BYTES: usize = 1024 * 1024;
 
 /// A change with somebody who waits for its result.
 pub(super) trait Job: Send {
@@ -171,6 +171,11 @@ impl Writer {
             let _ = self.sender.try_send(Message::Late);
         }
         Ok(())
+    }
+
+    /// Whether so much waits already that more of it should be small.
+    pub(super) fn is_behind(&self) -> bool {
+        guard(&self.late).bytes > LATE_BYTES / 2
     }
 
     /// Commits what waits, copies the log into the file, and ends the thread.
@@ -575,8 +580,11 @@ mod tests {
         let Backend::File { writer, .. } = &store.backend else { panic!("it is in memory") };
         let is_kept = |bytes| writer.submit_late(bytes, |tx| add(tx).map(drop)).is_ok();
         let go = hold(&store);
-        assert!((0..4).all(|_| is_kept(LATE_BYTES / 4)));
+        assert!((0..2).all(|_| is_kept(LATE_BYTES / 4)));
+        assert!(!store.is_behind());
+        assert!((0..2).all(|_| is_kept(LATE_BYTES / 4)));
         assert!(!is_kept(1));
+        assert!(store.is_behind());
         go.send(()).unwrap();
         store.write(|_| Ok(())).unwrap();
         assert_eq!(count(&store), 4);

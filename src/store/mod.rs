@@ -146,6 +146,14 @@ impl Store {
         }
     }
 
+    /// Whether the disk is so far behind with such changes that those to come should be small.
+    pub fn is_behind(&self) -> bool {
+        match &self.backend {
+            Backend::Memory(_) => false,
+            Backend::File { writer, .. } => writer.is_behind(),
+        }
+    }
+
     fn write_directly<T>(&self, connection: &mut Connection, change: impl FnOnce(&Tx<'_>) -> Result<T>) -> Result<T> {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let before = Notes::default();

@@ -119,19 +119,18 @@ pub enum NoWork {
 }
 
 /// Records a delivery that makes no work, at most a second later: nothing that was acknowledged depends on it, and
-/// nobody can make the disk busy with it.
+/// nobody can make the disk busy with it. Of more deliveries than the disk can follow the bodies are not stored.
 ///
 /// # Errors
 /// When so much waits to be recorded that it had to be done at once, and that failed.
-pub fn note(store: &Store, receipt: NewReceipt, why: NoWork, now: UnixMs) -> Result<()> {
+pub fn note(store: &Store, mut receipt: NewReceipt, why: NoWork, now: UnixMs) -> Result<()> {
+    if matches!(why, NoWork::Rejected(_)) || store.is_behind() {
+        receipt.body.stored = None;
+    }
     let row = match why {
         NoWork::NoMatch => Row::new(receipt, Status::NoMatch),
         NoWork::Ignored => Row::new(receipt, Status::Ignored),
-        NoWork::Rejected(reason) => {
-            let mut receipt = receipt;
-            receipt.body.stored = None;
-            Row { reason: Some(reason), ..Row::new(receipt, Status::Rejected) }
-        }
+        NoWork::Rejected(reason) => Row { reason: Some(reason), ..Row::new(receipt, Status::Rejected) },
     };
     store.submit_late(ROW_BYTES + row.bytes(), move |tx| row.insert(tx, now))
 }

@@ -82,6 +82,19 @@ pub(crate) fn bare_run(image: &str) -> Result<(Duration, Duration)> {
     Ok((started.saturating_sub(begin), end.saturating_sub(died)))
 }
 
+/// Waits until the container of an instance runs.
+pub(crate) fn wait_for_container(instance: &str) -> Result<()> {
+    let name = format!("al-{instance}");
+    for _ in 0..500 {
+        // It may not have been created yet.
+        if docker(&["inspect", "--format", "{{.State.Running}}", &name]).is_ok_and(|running| running == "true") {
+            return Ok(());
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    bail!("{name} does not run")
+}
+
 /// The id of an image.
 pub(crate) fn image_id(name: &str) -> Result<String> {
     docker(&["image", "inspect", "--format", "{{.Id}}", name])
