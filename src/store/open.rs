@@ -23,6 +23,9 @@ const LOGS: [&str; 3] = ["-wal", "-shm", "-journal"];
 const BUSY_TIMEOUT: Duration = Duration::from_millis(5000);
 /// The log is cut to this size after a burst made it larger.
 const KEPT_LOG_BYTES: i64 = 16 * 1024 * 1024;
+/// Pages that the connections keep in memory, in KiB. The system keeps the file in memory as well.
+const WRITER_CACHE_KIB: i64 = 1024;
+const READER_CACHE_KIB: i64 = 256;
 
 /// The two connections to an open file, and what it holds.
 pub(super) struct Opened {
@@ -67,9 +70,11 @@ fn open_file(path: &Path) -> Result<Opened> {
     }
     writer.pragma_update(None, "synchronous", "FULL")?;
     writer.pragma_update(None, "journal_size_limit", KEPT_LOG_BYTES)?;
+    writer.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
     let taken_over = schema::migrate(&mut writer)?;
     let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     reader.pragma_update(None, "query_only", true)?;
+    reader.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
     make_private(path)?;
     sync_directories(path)?;
     let tally = Tally::load(&reader)?;
