@@ -19,11 +19,11 @@ fn container(project: &Project) -> String {
     found.into_iter().next().unwrap()
 }
 
-/// Process ids of the docker clients that `al` attached to this container.
+/// Process ids of the docker clients through which `al` follows this container.
 fn clients(container: &str) -> Vec<Pid> {
     let is_client = |line: &[u8]| {
         line.ends_with(format!("\0{container}\0").as_bytes())
-            && (line.starts_with(b"docker\0start\0") || line.starts_with(b"docker\0attach\0"))
+            && ["start", "attach", "logs"].iter().any(|word| line.starts_with(format!("docker\0{word}\0").as_bytes()))
     };
     let processes = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
     processes

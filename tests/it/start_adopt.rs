@@ -20,6 +20,13 @@ fn wait_for_exit(instance: &str) {
     wait::until("the container to end", running, |running| *running == false);
 }
 
+/// Lines that an agent wrote, without what its commands answered.
+fn said(project: &Project, agent: &str) -> Vec<String> {
+    let lines = project.logged(agent, "output");
+    let texts = lines.iter().map(|entry| entry["text"].as_str().unwrap().to_owned());
+    texts.filter(|text| !text.starts_with('{')).collect()
+}
+
 #[test]
 fn a_run_goes_on_through_a_crash_and_ends_as_if_nothing_had_been() {
     let project = Project::with_settings(HOOK);
@@ -61,12 +68,42 @@ fn no_line_and_no_value_is_lost_that_was_said_while_nobody_listened() {
     let daemon = daemon.again();
     let items = daemon.wait_for_items("done", 1);
     assert_eq!(items[0]["attempts"], 1);
+    let lines = (1..=50).map(|n| format!("down-{n}"));
+    assert_eq!(said(&project, &agent), ["up".to_owned()].into_iter().chain(lines).collect::<Vec<_>>());
     let protocol = ["run completed", "signal-result"];
     for msg in protocol {
         assert_eq!(project.logged(&agent, msg).len(), 1, "{msg}");
     }
     assert_eq!(project.logged(&agent, "signal-result")[0]["value"], "kept");
     assert_eq!(project.logged(&agent, "container finished").len(), 1);
+    daemon.stop().expect(0);
+    project.assert_clean();
+}
+
+#[test]
+fn every_line_of_a_run_is_in_its_log_once_however_often_its_scheduler_dies() {
+    let project = Project::with_settings(HOOK);
+    let agent = project.on_hook("dev", "");
+    let mut daemon = Daemon::start(&project);
+    let count = "n=0; until [ -e /tmp/gate ]; do n=$((n+1)); echo line-$n; echo error-$n >&2; sleep 0.01; done";
+    daemon.work("e", &format!("{count}; echo end-$n"));
+    project.wait_said(&agent, "line-1");
+    let instance = daemon.wait_for_runs(&agent, 1).remove(0);
+    for _ in 0..3 {
+        daemon.crash();
+        let before = said(&project, &agent).len();
+        daemon = daemon.again();
+        wait::until("more lines", || said(&project, &agent).len(), |now| *now > before + 50);
+    }
+    project.open_gate(&instance);
+    daemon.wait_for_items("done", 1);
+    let lines = said(&project, &agent);
+    let last = lines.len() - 1;
+    let expected = (1..=last).map(|n| format!("line-{n}")).chain([format!("end-{last}")]);
+    assert_eq!(lines, expected.collect::<Vec<_>>());
+    let errors = project.logged(&agent, "container stderr");
+    let errors: Vec<&str> = errors.iter().map(|entry| entry["stderr"].as_str().unwrap()).collect();
+    assert_eq!(errors, (1..=last).map(|n| format!("error-{n}")).collect::<Vec<_>>());
     daemon.stop().expect(0);
     project.assert_clean();
 }
