@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::support::al::Running;
+use crate::support::al::{Running, hangups_count};
 use crate::support::docker::{containers, docker, inspect, try_docker};
 use crate::support::project::Project;
 use crate::support::wait;
@@ -38,12 +38,8 @@ fn a_signal_kills_the_run_and_its_number_is_the_status() {
     let project = Project::new();
     let agent = project.worker("dev");
     let called = project.agent("called", "trap '' TERM; echo called; sleep 60");
-    // Whoever is started with SIGHUP ignored (`nohup`) goes on ignoring it, and so do its children.
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap().trim();
-    let hup_counts = u64::from_str_radix(ignored, 16).unwrap() & 1 == 0;
     let signals = [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)];
-    for (signal, status) in signals.into_iter().filter(|(signal, _)| hup_counts || *signal != Signal::HUP) {
+    for (signal, status) in signals.into_iter().filter(|(signal, _)| hangups_count() || *signal != Signal::HUP) {
         let task =
             format!("trap '' TERM INT; al-call {called} < /dev/null > /dev/null; echo ready; sleep 60; sleep 60");
         let running = project.al(&["run", &agent, "--json", &task]).start();
