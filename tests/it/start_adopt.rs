@@ -32,7 +32,7 @@ fn a_run_goes_on_through_a_crash_and_ends_as_if_nothing_had_been() {
     let project = Project::with_settings(HOOK);
     let agent = project.on_hook("dev", "");
     let mut daemon = Daemon::start(&project);
-    daemon.work("e", &format!("echo up; {GATE}; rlock k || exit 9; al-return value; exit 0"));
+    daemon.work("e", &format!("echo up; {GATE}; rlock k; echo \"lock $?\"; al-return value; exit 0"));
     project.wait_said(&agent, "up");
     let instance = daemon.wait_for_runs(&agent, 1).remove(0);
     daemon.crash();
@@ -42,6 +42,7 @@ fn a_run_goes_on_through_a_crash_and_ends_as_if_nothing_had_been() {
     project.open_gate(&instance);
     let items = daemon.wait_for_items("done", 1);
     assert_eq!(json!([items[0]["attempts"], items[0]["instanceId"]]), json!([1, instance]));
+    project.wait_said(&agent, "lock 0");
     let adopting = project.logged("scheduler", "re-adopting container");
     assert_eq!(
         json!([adopting.len(), adopting[0]["agent"], adopting[0]["instance"], adopting[0]["container"]]),
@@ -191,13 +192,15 @@ fn a_caller_learns_the_end_of_a_call_through_a_crash() {
     let mut daemon = Daemon::start(&project);
     daemon.trigger(
         &dev,
-        &format!("id=$(echo x | al-call {called} | jq -r .callId)\nal-wait $id | jq -r .[].returnValue | grep -qx value || exit 9"),
+        &format!("id=$(echo x | al-call {called} | jq -r .callId)\nal-wait $id | jq -r .[].returnValue; echo end"),
     );
     project.wait_said(&called, "up");
     let instance = daemon.wait_for_runs(&called, 1).remove(0);
     daemon.crash();
     project.open_gate(&instance);
     let daemon = daemon.again();
+    project.wait_said(&dev, "end");
+    project.wait_said(&dev, "value");
     assert_eq!(daemon.wait_for_items("done", 1)[0]["attempts"], 1);
     daemon.wait_until_idle();
     assert_eq!(project.logged(&dev, "container finished").len(), 1);

@@ -305,6 +305,9 @@ hand_on() {
   for text in "$1" "$coded" "$joined" "$(echo "$1" | base64 -w0)"; do
     echo "printed $text"; echo "warned $text" >&2
     echo '{"_log":true,"level":"error","msg":"tool error","tool":"bash","cmd":"x '$text'","result":"y '$text'"}'
+    echo '{"_log":true,"level":"info","msg":"signal-result","type":"exit","exitCode":15,"reason":"'$text'"}'
+    echo '{"_log":true,"level":"warn","msg":"session error","provider":"p","model":"'$text'","error":"'$text'"}'
+    echo '{"_log":true,"level":"info","msg":"about '$text'","'$text'":{"deep":["'$text'"]}}'
     until id=$(printf 'use [%s]' "$text" | al-call "$2" 2>/dev/null); do sleep 0.05; done
     al-wait "$(echo "$id" | jq -r .callId)" --timeout 60
     rlock "key $text"; rlock "other $text"; rlock-heartbeat "key $text"; rlock-heartbeat "no $text"; runlock "key $text"
@@ -364,6 +367,7 @@ fn what_a_run_hands_on_of_its_credentials_is_nowhere() {
     let runs = daemon.get(&format!("/api/stats/agents/{dev}/runs")).json();
     assert_eq!(runs["runs"][0]["error"].as_str().unwrap().matches("leaked ***").count(), 1, "{runs}");
     assert_eq!(runs["runs"][1]["returnValue"], "found ***", "{runs}");
+    assert_eq!(runs["runs"][1]["exitReason"], "***", "{runs}");
     daemon.stop().expect(0);
     let mut found = Vec::new();
     files_with(&project.root(), &secrets, &mut found);
