@@ -23,7 +23,9 @@ fn container(project: &Project) -> String {
 fn clients(container: &str) -> Vec<Pid> {
     let is_client = |line: &[u8]| {
         line.ends_with(format!("\0{container}\0").as_bytes())
-            && ["start", "attach", "logs"].iter().any(|word| line.starts_with(format!("docker\0{word}\0").as_bytes()))
+            && ["start\0", "attach\0", "logs\0--follow\0"]
+                .iter()
+                .any(|words| line.starts_with(format!("docker\0{words}").as_bytes()))
     };
     let processes = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
     processes
