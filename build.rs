@@ -1,5 +1,5 @@
 //! Builds the in-container programs statically and embeds them, together with `agent-docs/`, in the host program
-//! (style of the whole: one file that can be copied to another machine and used there).
+//! (style of the whole: one file that can be copied to another machine and used there), and the time zones.
 //!
 //! * `AL_SHIMS_DIR`: take `al-agent` and `al-shim` from this directory instead of building them (packagers, cross builds).
 //! * `AL_REVISION`: revision to bake in instead of asking git.
@@ -7,6 +7,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+#[path = "build/zones.rs"]
+mod zones;
 
 fn main() {
     let root = PathBuf::from(var("CARGO_MANIFEST_DIR"));
@@ -39,6 +42,7 @@ fn main() {
     }
     code += "];\n";
     fs::write(out.join("embedded.rs"), code).expect("write embedded.rs");
+    fs::write(out.join("zones.rs"), zones(&out)).expect("write zones.rs");
 
     println!("cargo::rustc-env=AL_REVISION={revision}");
     println!("cargo::rustc-env=AL_TARGET_ARCH={}", var("CARGO_CFG_TARGET_ARCH"));
@@ -49,6 +53,18 @@ fn main() {
     if std::env::var_os("AL_TEST_NO_DOCKER").is_some() {
         println!("cargo::rustc-cfg=no_docker");
     }
+}
+
+/// Code with the packed time zones.
+fn zones(out: &Path) -> String {
+    let mut code = String::from("static PACKS: &[&[u8]] = &[\n");
+    for (number, pack) in zones::packs().iter().enumerate() {
+        let path = out.join(format!("zones-{number}.deflate"));
+        fs::write(&path, pack).expect("write packed zones");
+        code += &format!("    include_bytes!({path:?}),\n");
+    }
+    code += "];\n";
+    code
 }
 
 /// Directory with the two programs, built if need be.

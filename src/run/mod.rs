@@ -8,6 +8,7 @@ pub mod images;
 pub mod kill;
 pub mod leftovers;
 pub mod life;
+pub mod network;
 pub mod observer;
 pub mod outcome;
 pub mod prompt;

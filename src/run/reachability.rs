@@ -36,7 +36,7 @@ pub fn check(host: &Host, image_id: &str, marker_dir: &Path, cancel: &Cancel) ->
         instance: &instance,
         // Whoever finds it after a crash removes it.
         lifetime: Lifetime::Once,
-        network: &host.network.name,
+        network: host.network.name(),
         gateway: Some(gateway.host),
         gateway_url: Some(&gateway.url),
         limits: host.limits,

@@ -23,9 +23,11 @@ const GROUP: usize = 64;
 const GROUP_BYTES: usize = 8 * 1024 * 1024;
 /// Changes that may wait for the thread. Whoever brings one more waits until there is room.
 const WAITING: usize = 1024;
-/// How long a late change waits for others to go with, and how much of them may wait.
+/// How long late changes wait for others to go with, how much of them is worth a group of its own, and how much there may
+/// be: whoever brings more waits like everybody else.
 const LATE: Duration = Duration::from_millis(800);
-const LATE_BYTES: usize = 1024 * 1024;
+const LATE_ENOUGH: usize = 256 * 1024;
+const LATE_BYTES: usize = 2 * 1024 * 1024;
 
 /// A change with somebody who waits for its result.
 pub(super) trait Job: Send {
@@ -99,6 +101,7 @@ enum Message {
 #[derive(Default)]
 struct Late {
     jobs: Vec<Box<dyn Job>>,
+    job_bytes: usize,
     /// Also of those that a group has taken and not committed yet.
     bytes: usize,
     due: Option<Instant>,
@@ -158,9 +161,11 @@ impl Writer {
             return Err(change);
         }
         late.bytes += bytes;
+        late.job_bytes += bytes;
         late.jobs.push(Box::new(Pending { change: Some(change), result: None, then: Some(drop) }));
-        if late.due.is_none() {
-            late.due = Some(Instant::now() + LATE);
+        let is_enough_now = late.job_bytes >= LATE_ENOUGH && late.job_bytes - bytes < LATE_ENOUGH;
+        if is_enough_now || late.due.is_none() {
+            late.due = Some(Instant::now() + if is_enough_now { Duration::ZERO } else { LATE });
             drop(late);
             // A full channel wakes the thread as well.
             let _ = self.sender.try_send(Message::Late);
@@ -281,6 +286,7 @@ impl Committer {
     fn take_late(&self) -> (Vec<Box<dyn Job>>, usize) {
         let mut late = guard(&self.late);
         late.due = None;
+        late.job_bytes = 0;
         (std::mem::take(&mut late.jobs), late.bytes)
     }
 

@@ -238,6 +238,24 @@ mod tests {
     }
 
     #[test]
+    fn sqlite_is_built_as_the_configuration_of_cargo_says() {
+        let dir = dir();
+        let store = Store::open(dir.path()).unwrap().store;
+        let text: String = store
+            .write(|tx| {
+                let all = "SELECT group_concat(compile_options, ' ') FROM pragma_compile_options";
+                Ok(tx.query_row(all, [], |row| row.get(0))?)
+            })
+            .unwrap();
+        for absent in ["FTS", "RTREE", "STAT", "ENABLE_LOAD_EXTENSION", "COLUMN_METADATA"] {
+            assert!(!text.contains(absent), "{absent}: {text}");
+        }
+        for present in ["OMIT_LOAD_EXTENSION", "OMIT_DEPRECATED", "THREADSAFE=1"] {
+            assert!(text.contains(present), "{present}: {text}");
+        }
+    }
+
+    #[test]
     fn what_was_committed_is_there_after_a_crash() {
         let dir = dir();
         let store = Store::open(dir.path()).unwrap().store;

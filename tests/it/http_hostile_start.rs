@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,16 +12,18 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::daemon::Daemon;
-use crate::support::http::{connect, exchange};
+use crate::support::daemon::{Daemon, free_port};
+use crate::support::http::{connect, exchange, get};
 use crate::support::project::Project;
-use crate::support::recorder::bridge;
 use crate::support::rng::Rng;
 use crate::support::wait;
 use crate::support::webhook::{Delivery, SECRET};
 
 const SETTINGS: &str = "[gateway]\nwebhookRateLimit = 0\n[webhooks.hub]\ntype = \"github\"\ncredential = \"default\"\n\
                         [webhooks.hook]\ntype = \"test\"\n";
+/// What `al` takes for the network of the runs, so that the test is one of the peers.
+const NETWORK: &str = r#"{"Name":"al-net","Id":"0123456789abcdef","IPAM":{"Config":[{"Subnet":"127.0.0.0/8","Gateway":"127.0.0.9"}]},"Options":{"com.docker.network.bridge.enable_icc":"false"}}"#;
+const FACE_OF_CONTAINERS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 9);
 /// Takes every delivery; of those of type `test` each starts with a run that stays.
 const AGENT: &str = "timeout = 600\n[[webhooks]]\nsource = \"hub\"\n[[webhooks]]\nsource = \"hook\"\n";
 
@@ -47,17 +49,25 @@ impl<'p> Bed<'p> {
     fn start(project: &'p Project) -> Self {
         let agent = project.agent("dev", "sleep 600");
         project.configure(&agent, AGENT);
-        let daemon = Daemon::start(project);
+        // Docker hides behind another address who on this host speaks to its bridge, and then the face is closed.
+        let path = project.docker_that(&format!("network) echo '{NETWORK}'; exit 0"));
+        let daemon = Daemon::launch(project, free_port(), &[], &[("PATH", &path)]);
+        daemon.wait_for("scheduler started");
         Delivery::issue("first", "stays").send(daemon.address()).expect("it is accepted");
         let instance = daemon.wait_for_runs(&agent, 1).swap_remove(0);
         assert_eq!(daemon.post("/control/pause", &json!({})).status, 200);
         let secret = secret(project);
-        Self { daemon, project, agent, instance, secret }
+        let bed = Self { daemon, project, agent, instance, secret };
+        // What the first request of each face makes, stays.
+        for face in bed.faces() {
+            assert_eq!(get(face, "/health").status, 200);
+        }
+        bed
     }
 
     /// The two faces.
     fn faces(&self) -> [SocketAddr; 2] {
-        [self.daemon.address(), (bridge(), self.daemon.port).into()]
+        [self.daemon.address(), (FACE_OF_CONTAINERS, self.daemon.port).into()]
     }
 
     fn proc_path(&self, name: &str) -> PathBuf {
@@ -305,6 +315,9 @@ impl Generator<'_> {
     }
 
     fn request(&mut self) -> Vec<u8> {
+        if self.rng.percent(30) {
+            return self.nearly_right();
+        }
         let body = self.body();
         let mut head = self.line();
         for _ in 0..self.rng.of(0..5) {
@@ -318,10 +331,23 @@ impl Generator<'_> {
             head += &format!("Content-Length: {}\r\n", body.len());
         }
         head += if self.rng.percent(97) { "\r\n" } else { "\n" };
-        let head = head.replace("SECRET", self.secret).replace("AGENTx", self.agent).replace("KEY", self.key);
-        let mut bytes = [head.into_bytes(), body].concat();
+        let mut bytes = self.filled_in(head, &body);
         self.damage(&mut bytes);
         bytes
+    }
+
+    /// One that gets past everything that looks at form alone.
+    fn nearly_right(&mut self) -> Vec<u8> {
+        let body = self.object(0).to_string().replace("SECRET", self.secret).into_bytes();
+        let mut head = self.line();
+        head += "Content-Type: application/json\r\nAuthorization: Bearer KEY\r\nX-GitHub-Event: issues\r\n";
+        head += &format!("Content-Length: {}\r\n\r\n", body.len());
+        self.filled_in(head, &body)
+    }
+
+    fn filled_in(&self, head: String, body: &[u8]) -> Vec<u8> {
+        let head = head.replace("SECRET", self.secret).replace("AGENTx", self.agent).replace("KEY", self.key);
+        [head.as_bytes(), body].concat()
     }
 
     fn line(&mut self) -> String {
@@ -409,6 +435,8 @@ fn send_many(bed: &Bed<'_>, rng: &mut Rng, count: usize) -> BTreeMap<String, usi
                     let bytes = generator.request();
                     let answer = exchange(faces[number % 2], &bytes).unwrap_or_default();
                     let text = String::from_utf8_lossy(&answer);
+                    // Asked for by `Expect`; the answer itself comes after it.
+                    let text = text.trim_start_matches("HTTP/1.1 100 Continue\r\n\r\n");
                     let status =
                         text.strip_prefix("HTTP/1.1 ").and_then(|rest| rest.get(..3)).unwrap_or("none").to_owned();
                     let request = String::from_utf8_lossy(&bytes[..bytes.len().min(2000)]).into_owned();
@@ -438,7 +466,7 @@ fn ten_thousand_malformed_requests_do_no_harm() {
     ];
     let others: Vec<&String> = statuses.keys().filter(|status| !SPECIFIED.contains(&status.as_str())).collect();
     assert!(others.is_empty(), "{others:?}");
-    assert!(statuses["200"] > 500 && statuses["400"] > 500, "the requests reach what they are meant for: {statuses:?}");
+    assert!(statuses["200"] > 200 && statuses["400"] > 500, "the requests reach what they are meant for: {statuses:?}");
     let grown = bed.memory().saturating_sub(memory);
     eprintln!("{grown} bytes more");
     assert!(grown < 40 << 20, "{grown} bytes more");

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::al::Done;
 use crate::support::daemon::{Daemon, free_port};
-use crate::support::docker::{containers, inspect};
+use crate::support::docker::{containers, docker, inspect, try_docker};
 use crate::support::http::get;
 use crate::support::project::{GATE, HOOK, Project};
 use crate::support::wait;
@@ -72,7 +72,7 @@ fn the_database_of_a_later_release_is_left_as_it_is() {
     let before = fs::read(&database).unwrap();
     let done = start_in_vain(&project);
     let line = refused(&done, "Error: ");
-    assert!(line.contains("state.db") && line.contains("99"), "{line}");
+    assert!(line.contains("state.db") && done.stderr.contains("99"), "{}", done.stderr);
     assert_eq!(fs::read(&database).unwrap(), before);
 }
 
@@ -288,4 +288,55 @@ fn a_network_that_was_removed_is_made_again_and_the_listener_follows_it() {
     daemon.wait_until_idle();
     daemon.stop().expect(0);
     project.assert_clean();
+}
+
+/// A network of the test's own, which `docker` shows to `al` under the name of the real one.
+struct OwnNetwork(String);
+
+impl OwnNetwork {
+    fn create(project: &Project, third: u8) -> Self {
+        let network = Self(project.name("net"));
+        network.make(third);
+        network
+    }
+
+    fn make(&self, third: u8) {
+        docker(&["network", "create", "--subnet", &format!("10.213.{third}.0/28"), &self.0]);
+    }
+
+    /// Takes the place of the name in both directions.
+    fn arm(&self) -> String {
+        let name = &self.0;
+        format!(
+            "network|create) for arg; do shift; case $arg in al-net) arg={name};; esac; set -- \"$@\" \"$arg\"; done; \
+             if [ $1 = network ]; then PATH=${{PATH#*:}} docker \"$@\" | sed s/{name}/al-net/g; exit; fi"
+        )
+    }
+}
+
+impl Drop for OwnNetwork {
+    fn drop(&mut self) {
+        try_docker(&["network", "rm", &self.0]);
+    }
+}
+
+#[test]
+#[cfg_attr(no_docker, ignore = "AL_TEST_NO_DOCKER is set")]
+fn a_network_that_somebody_made_anew_is_followed_before_the_next_run() {
+    let project = Project::with_settings(&format!("workMaxAttempts = 1\n{HOOK}"));
+    let agent = project.on_hook("dev", "");
+    let third = u8::try_from(std::process::id() % 200).unwrap();
+    let network = OwnNetwork::create(&project, third);
+    let path = project.docker_that(&network.arm());
+    let daemon = Daemon::launch(&project, free_port(), &[], &[("PATH", &path)]);
+    daemon.wait_for("scheduler started");
+    wait::until("the container that asks for the gateway to be gone", || containers(&project.label()), Vec::is_empty);
+    docker(&["network", "rm", &network.0]);
+    network.make(third + 1);
+    daemon.work("e", "rlock key || exit 3; echo locked; exit 0");
+    let items = daemon.wait_for_items("done", 1);
+    assert_eq!((&items[0]["attempts"], &items[0]["lastError"]), (&json!(1), &Value::Null));
+    project.wait_said(&agent, "locked");
+    daemon.wait_until_idle();
+    daemon.stop().expect(0);
 }

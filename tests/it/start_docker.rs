@@ -54,7 +54,7 @@ fn work_waits_until_docker_answers_again_and_none_of_it_dies() {
         wait::until("the initial run", || daemon.agent(name)["lastRunAt"].clone(), Value::is_string);
     }
     daemon.post(&format!("/control/agents/{other}/pause"), &json!({}));
-    let instant = UnixMs(UnixMs::now().0 / 1000 * 1000 + 15_000).to_iso();
+    let instant = UnixMs(UnixMs::now().0 / 1000 * 1000 + 5_000).to_iso();
     project.configure(&ticking, &format!("schedule = \"{instant}\"\n"));
     wait::until("the schedule", || daemon.agent(&ticking)["nextRunAt"].clone(), |next| *next == instant.as_str());
     away.begin();

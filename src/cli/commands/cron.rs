@@ -43,7 +43,7 @@ fn question(args: &Cron) -> Result<Question> {
     let environment = Environment::of_process();
     let zone = zone(args.tz.as_deref(), &environment)?;
     let from = match &args.from {
-        Some(text) => from(text, zone)?,
+        Some(text) => from(text, &zone)?,
         None => UnixMs::now(),
     };
     let count = args.count.as_deref().map(|count| option::number("-n, --count <N>", count, 1..=1000));
@@ -65,7 +65,7 @@ fn zone(name: Option<&str>, environment: &Environment) -> Result<Zone> {
     Ok(system.zone)
 }
 
-fn from(text: &str, zone: Zone) -> Result<UnixMs> {
+fn from(text: &str, zone: &Zone) -> Result<UnixMs> {
     let reason = "It is not an instant in the form of ISO 8601, for example 2031-05-01T09:00:00Z.";
     let timestamp = Timestamp::parse(text).ok_or_else(|| option::invalid("--from <instant>", text, reason))?;
     Ok(timestamp.instant(zone))
@@ -127,5 +127,5 @@ fn as_json(question: &Question) -> String {
 }
 
 fn firings(question: &Question) -> impl Iterator<Item = UnixMs> {
-    question.schedule.upcoming(question.zone, question.from).take(question.count)
+    question.schedule.upcoming(&question.zone, question.from).take(question.count)
 }

@@ -7,6 +7,7 @@ use crate::base::clock::UnixMs;
 mod days;
 mod field;
 mod grammar;
+mod offsets;
 mod rejection;
 mod term;
 mod times;
@@ -68,7 +69,7 @@ impl Schedule {
 
     /// The first instant later than `from` at which it fires, with the wall clock of a zone; `None` when there is none
     /// to the end of 2099.
-    pub fn next(&self, zone: Zone, from: UnixMs) -> Option<UnixMs> {
+    pub fn next(&self, zone: &Zone, from: UnixMs) -> Option<UnixMs> {
         match &self.kind {
             Kind::Once(timestamp) => Some(timestamp.instant(zone)).filter(|at| *at > from),
             Kind::Recurring(recurring) => recurring.next(zone, from),
@@ -76,13 +77,13 @@ impl Schedule {
     }
 
     /// All instants at which it fires, each found from the one before.
-    pub fn upcoming(&self, zone: Zone, from: UnixMs) -> impl Iterator<Item = UnixMs> {
+    pub fn upcoming(&self, zone: &Zone, from: UnixMs) -> impl Iterator<Item = UnixMs> {
         std::iter::successors(self.next(zone, from), move |last| self.next(zone, *last))
     }
 
     /// Whether it fires in no zone at all from now on, as a 31st of February.
     pub fn never_fires(&self, now: UnixMs) -> bool {
-        self.next(Zone::UTC, UnixMs(now.0.saturating_sub(LATEST_ZONE_MS))).is_none()
+        self.next(&Zone::UTC, UnixMs(now.0.saturating_sub(LATEST_ZONE_MS))).is_none()
     }
 
     /// What it means, in one English sentence that names every field that is not free.
@@ -92,7 +93,7 @@ impl Schedule {
 }
 
 impl Recurring {
-    fn next(&self, zone: Zone, from: UnixMs) -> Option<UnixMs> {
+    fn next(&self, zone: &Zone, from: UnixMs) -> Option<UnixMs> {
         let mut wall = zone.wall_clock(from)?;
         loop {
             let time = if self.days.matches(wall.date()) { self.times.after(wall.time()) } else { None };

@@ -23,7 +23,7 @@ impl Timestamp {
     }
 
     /// The instant that it means in a zone.
-    pub fn instant(&self, zone: Zone) -> UnixMs {
+    pub fn instant(&self, zone: &Zone) -> UnixMs {
         match self.offset {
             Some(offset) => {
                 let utc = self.wall - TimeDelta::seconds(offset.local_minus_utc().into());
@@ -95,7 +95,7 @@ mod tests {
     #[track_caller]
     fn means(text: &str, zone: &str, expected: &str) {
         let zone = Zone::parse(zone).unwrap();
-        assert_eq!(Timestamp::parse(text).expect(text).instant(zone).to_iso(), expected);
+        assert_eq!(Timestamp::parse(text).expect(text).instant(&zone).to_iso(), expected);
     }
 
     #[test]

@@ -27,7 +27,7 @@ const ORDINALS: [&str; 5] = ["first", "second", "third", "fourth", "fifth"];
 pub(super) fn sentence(kind: &Kind) -> String {
     match kind {
         Kind::Once(timestamp) if timestamp.is_absolute() => {
-            format!("Once, at the instant {}.", timestamp.instant(super::Zone::UTC))
+            format!("Once, at the instant {}.", timestamp.instant(&super::Zone::UTC))
         }
         Kind::Once(timestamp) => format!("Once, when the wall clock shows {}.", timestamp.wall_text()),
         Kind::Recurring(recurring) => {

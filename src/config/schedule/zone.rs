@@ -1,19 +1,25 @@
 //! Time zones: which one counts, and the step between its wall clock and instants (scheduler.md §3.1, §3.4).
-//!
-//! Their data are part of the program, since minimal systems have none.
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
-use chrono::{DateTime, MappedLocalTime, NaiveDateTime, Offset as _, TimeZone as _, Timelike as _};
-use chrono_tz::{GapInfo, Tz};
+use chrono::{DateTime, FixedOffset, NaiveDateTime, Offset as _, Timelike as _, Utc};
 use shims::env::Environment;
 
+use super::offsets::Offsets;
 use crate::base::clock::UnixMs;
 
-/// An IANA time zone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Zone(Tz);
+/// An IANA time zone. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Zone(Option<Arc<Other>>);
+
+/// A zone other than UTC.
+#[derive(Debug, PartialEq, Eq)]
+struct Other {
+    name: String,
+    offsets: Offsets,
+}
 
 /// The zone that schedules use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,11 +31,14 @@ pub struct SystemZone {
 
 impl Zone {
     /// UTC.
-    pub const UTC: Self = Self(Tz::UTC);
+    pub const UTC: Self = Self(None);
 
     /// The zone with this IANA name; `None` when there is none.
     pub fn parse(name: &str) -> Option<Self> {
-        name.parse().ok().map(Self)
+        if name == Self::UTC.name() {
+            return Some(Self::UTC);
+        }
+        Some(Self(Some(Arc::new(Other { name: name.to_owned(), offsets: Offsets::of(name)? }))))
     }
 
     /// The zone that `TZ` says, else that of the machine, else UTC.
@@ -55,37 +64,34 @@ impl Zone {
     }
 
     /// The IANA name.
-    pub fn name(self) -> &'static str {
-        self.0.name()
+    pub fn name(&self) -> &str {
+        self.0.as_ref().map_or("UTC", |other| &other.name)
     }
 
     /// An instant as its clocks show it, with weekday and UTC offset: `Mon 2025-03-31 09:00:00 +02:00`. Milliseconds
     /// are shown when there are any.
-    pub fn show(self, at: UnixMs) -> String {
+    pub fn show(&self, at: UnixMs) -> String {
         let Some(utc) = DateTime::from_timestamp_millis(at.0) else { return at.to_iso() };
         let form = if at.0 % 1000 == 0 { "%a %Y-%m-%d %H:%M:%S %:z" } else { "%a %Y-%m-%d %H:%M:%S%.3f %:z" };
-        utc.with_timezone(&self.0).format(form).to_string()
+        self.local(utc).format(form).to_string()
     }
 
     /// What its clocks show at an instant, whole seconds; `None` for instants that no calendar has.
-    pub(super) fn wall_clock(self, at: UnixMs) -> Option<NaiveDateTime> {
-        let local = DateTime::from_timestamp_millis(at.0)?.with_timezone(&self.0);
-        local.naive_local().with_nanosecond(0)
+    pub(super) fn wall_clock(&self, at: UnixMs) -> Option<NaiveDateTime> {
+        self.local(DateTime::from_timestamp_millis(at.0)?).naive_local().with_nanosecond(0)
     }
 
     /// When its clocks show this. Of two instants the earlier one. Never: the instant at which they would have shown it,
     /// had the clock not been set forward just before.
-    pub(super) fn instant(self, wall: NaiveDateTime) -> UnixMs {
-        let offset = match self.0.offset_from_local_datetime(&wall) {
-            MappedLocalTime::Single(offset) => offset.fix(),
-            MappedLocalTime::Ambiguous(earlier, _) => earlier.fix(),
-            MappedLocalTime::None => {
-                let before = GapInfo::new(&wall, &self.0).and_then(|gap| gap.begin);
-                before.map_or(chrono::Utc.fix(), |(_, offset)| offset.fix())
-            }
-        };
+    pub(super) fn instant(&self, wall: NaiveDateTime) -> UnixMs {
+        let offset = self.0.as_ref().map_or(Utc.fix(), |other| other.offsets.at_wall_clock(wall));
         let behind_utc = i64::from(offset.local_minus_utc()) * 1000;
         UnixMs(wall.and_utc().timestamp_millis() - behind_utc)
+    }
+
+    fn local(&self, at: DateTime<Utc>) -> DateTime<FixedOffset> {
+        let offset = self.0.as_ref().map_or(Utc.fix(), |other| other.offsets.at(at.timestamp()));
+        at.with_timezone(&offset)
     }
 }
 

@@ -17,6 +17,7 @@ use shims::wire::usage::Usage;
 use super::daemon::DaemonWatch;
 use super::kill::KillSwitch;
 use super::leftovers::Marker;
+use super::network::Network;
 use super::observer::{Observer, Report, RunInfo};
 use super::outcome::Ending;
 use super::prompt;
@@ -71,13 +72,6 @@ pub struct Host {
     pub secrets: KnownSecrets,
     /// Waited for when the daemon does not answer; without one a launch then fails.
     pub daemon: Option<Arc<DaemonWatch>>,
-}
-
-/// The network of the runs.
-pub struct Network {
-    pub name: String,
-    /// Makes it again after somebody removed it.
-    pub restore: Box<dyn Fn() -> Result<()> + Send + Sync>,
 }
 
 /// How containers reach the gateway.
@@ -261,7 +255,7 @@ impl<'a> Life<'a> {
                 Err(error) if !network_restored && is_network_missing(&error) => {
                     network_restored = true;
                     inspect::remove(&self.host.docker, &self.info.container)?;
-                    (self.host.network.restore)().context("make the network of the runs again")?;
+                    self.restore_network()?;
                 }
                 launched => return launched,
             }
@@ -270,7 +264,9 @@ impl<'a> Life<'a> {
 
     /// From nothing to the end of the container; `None` when it was left.
     fn launch(&mut self, stage: &Path, image: &AgentImage) -> Result<Option<Ending>> {
-        // Another one when the network was made again.
+        if self.host.network.is_gone() {
+            self.restore_network()?;
+        }
         let gateway = self.host.gateway();
         self.check_wish()?;
         if !self.create(stage, image, &gateway)? {
@@ -278,6 +274,10 @@ impl<'a> Life<'a> {
         }
         self.check_wish()?;
         self.run_container(stage, image, &gateway)
+    }
+
+    fn restore_network(&self) -> Result<()> {
+        self.host.network.restore().context("make the network of the runs again")
     }
 
     /// The rest of a run that an earlier process started.
@@ -348,7 +348,7 @@ impl<'a> Life<'a> {
             project: &self.host.project,
             instance: &self.order.identity.instance,
             lifetime: self.host.lifetime,
-            network: &self.host.network.name,
+            network: self.host.network.name(),
             gateway: Some(gateway.host),
             gateway_url: Some(&gateway.url),
             limits: self.host.limits,

@@ -555,9 +555,9 @@ impl Scheduler {
 
     fn schedule_of(&self, config: &config::Agent) -> Option<Scheduled> {
         let schedule = config.schedule.clone()?;
-        let zone = self.zone;
+        let zone = self.zone.clone();
         let text = schedule.text().to_owned();
-        let next = super::core::NextFiring::new(move |from| schedule.next(zone, from));
+        let next = super::core::NextFiring::new(move |from| schedule.next(&zone, from));
         Some(Scheduled { text, next })
     }
 

@@ -98,7 +98,7 @@ impl Scheduler {
         let (host, outlet, log) = (Arc::clone(&self.host), self.outlet.clone(), Arc::clone(&self.log));
         let started = worker::spawn("docker-check", move || {
             let checked = worker::guarded(|| -> anyhow::Result<()> {
-                (host.network.restore)()?;
+                host.network.restore()?;
                 let rows = host.store.read(containers::instances)?;
                 for stray in inspect::list(&host.docker, Which::OfProject(&host.project))? {
                     if !stray.once && !rows.contains(&stray.instance) {

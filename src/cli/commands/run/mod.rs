@@ -42,6 +42,7 @@ const FAILED: u8 = 1;
 
 /// Runs an agent and gives its exit status.
 pub(crate) fn run(args: Run) -> Result<u8> {
+    super::heap::limit();
     let view = View::choose(&args)?;
     let (sender, events) = bounded(EVENTS);
     let interrupt = Interrupt::listen(sender.clone())?;

@@ -21,7 +21,8 @@ use crate::run::assemble;
 use crate::run::image_maker::ImageMaker;
 use crate::run::images::AgentImage as ImageContent;
 use crate::run::leftovers;
-use crate::run::life::{Agent, GatewayAddress, Host, Network};
+use crate::run::life::{Agent, GatewayAddress, Host};
+use crate::run::network::{Network, Restore};
 use crate::run::observer::Observer;
 use crate::run::staging::Roots;
 use crate::scheduler::handle::{Handle, Snapshot};
@@ -95,7 +96,7 @@ pub(super) fn wire(
         docker,
         facts: probe.facts,
         project: project.hash.clone(),
-        network: Network { name: AL_NET.to_owned(), restore: restorer(&patient, project) },
+        network: Network::new(network, restorer(&patient, project)),
         gateway: GatewayAddress { host: gateway.host(), url: gateway.url() }.into(),
         limits,
         lifetime: Lifetime::Once,
@@ -113,9 +114,9 @@ pub(super) fn wire(
 }
 
 /// Makes the network again when somebody removed it.
-fn restorer(docker: &Docker, project: &Project) -> Box<dyn Fn() -> Result<()> + Send + Sync> {
+fn restorer(docker: &Docker, project: &Project) -> Restore {
     let (docker, subnet) = (docker.clone(), project.settings.local.subnet.clone());
-    Box::new(move || network::ensure(&docker, AL_NET, subnet.as_deref()).map(drop))
+    Box::new(move || network::ensure(&docker, AL_NET, subnet.as_deref()))
 }
 
 fn warn(text: &str) {

@@ -29,7 +29,6 @@ use view::View;
 
 mod check;
 mod database;
-mod heap;
 mod listeners;
 mod signals;
 mod view;
@@ -50,7 +49,7 @@ struct Plan {
 
 /// Runs the scheduler and gives the exit status.
 pub(crate) fn run(args: Start) -> Result<u8> {
-    heap::limit();
+    super::heap::limit();
     let port = args.port.as_deref().map(|port| option::number("--port <number>", port, 1..=65535)).transpose()?;
     let port = port.and_then(|port| u16::try_from(port).ok());
     let environment = Environment::of_process();

@@ -29,7 +29,8 @@ use crate::run::assemble;
 use crate::run::daemon::DaemonWatch;
 use crate::run::image_maker::ImageMaker;
 use crate::run::leftovers;
-use crate::run::life::{Host, Network};
+use crate::run::life::Host;
+use crate::run::network::{Network, Restore};
 use crate::run::staging::Roots;
 use crate::scheduler::handle::{Event, Handle};
 use crate::scheduler::outlet::{Inlet, Outlet};
@@ -122,7 +123,7 @@ pub(super) fn wire(
     let host = Arc::new(Host {
         facts: probe.facts.clone(),
         project: project.hash.clone(),
-        network: Network { name: AL_NET.to_owned(), restore: restorer(&docker, settings, phase_sender.clone()) },
+        network: Network::new(network.clone(), restorer(&docker, settings, phase_sender.clone())),
         gateway: bound.address.clone().into(),
         limits,
         lifetime: Lifetime::Scheduled,
@@ -174,14 +175,14 @@ fn look(docker: &Docker, images: &[String], private_root: &std::path::Path) -> F
 }
 
 /// Makes the network again when somebody removed it. The listener of the containers is where it belongs when this returns.
-fn restorer(docker: &Docker, settings: &Settings, phases: Sender<Phase>) -> Box<dyn Fn() -> Result<()> + Send + Sync> {
+fn restorer(docker: &Docker, settings: &Settings, phases: Sender<Phase>) -> Restore {
     let (docker, subnet) = (docker.clone(), settings.local.subnet.clone());
     Box::new(move || {
-        network::ensure(&docker, AL_NET, subnet.as_deref())?;
+        let network = network::ensure(&docker, AL_NET, subnet.as_deref())?;
         let (told, done) = bounded(0);
         let _ = phases.send(Phase::NetworkChanged(told));
         let _ = done.recv_timeout(MOVE_LIMIT);
-        Ok(())
+        Ok(network)
     })
 }
 

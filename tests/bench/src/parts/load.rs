@@ -79,6 +79,8 @@ fn claims(daemon: &mut Daemon) -> Result<Duration> {
     let mut taken = Vec::new();
     for _ in 0..ENDS {
         let running = daemon.running_since("busy")?;
+        // One that has not started yet would never die.
+        watch.time_of("start", &running.0)?;
         daemon.post("/control/agents/busy/kill", &json!({}))?;
         let next = daemon.next_running("busy", &running.0)?;
         let died = watch.time_of("die", &running.0)?;
