@@ -8,12 +8,12 @@ use super::Masker;
 
 /// A masker for each run, by instance id. Clones share it.
 #[derive(Clone, Default)]
-pub struct KnownSecrets(Arc<Mutex<HashMap<String, Masker>>>);
+pub struct KnownSecrets(Arc<Mutex<HashMap<String, Arc<Masker>>>>);
 
 impl KnownSecrets {
     /// From now on texts of this run are masked.
     pub fn learn(&self, instance: &str, masker: Masker) {
-        self.lock().insert(instance.to_owned(), masker);
+        self.lock().insert(instance.to_owned(), Arc::new(masker));
     }
 
     /// The run has ended; nothing comes from it any more.
@@ -23,8 +23,9 @@ impl KnownSecrets {
 
     /// A text of this run without its secrets. To be used before the text is cut.
     pub fn mask(&self, instance: &str, text: &str) -> String {
-        let known = self.lock();
-        known.get(instance).map_or_else(|| text.to_owned(), |masker| masker.mask(text).into_owned())
+        // Not under the lock: a text may be long.
+        let known = self.lock().get(instance).cloned();
+        known.map_or_else(|| text.to_owned(), |masker| masker.mask(text).into_owned())
     }
 
     /// A text of nobody knows which run without the secrets of any.
@@ -32,7 +33,7 @@ impl KnownSecrets {
         self.lock().values().fold(text.to_owned(), |text, masker| masker.mask(&text).into_owned())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Masker>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Arc<Masker>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -195,6 +195,11 @@ impl Log {
         &self.name
     }
 
+    /// The directory of its files.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The file that an entry of this instant goes to.
     pub fn path(&self, time: UnixMs) -> PathBuf {
         self.dir.join(format!("{}-{}.log", self.name, time.utc_date()))

@@ -129,6 +129,9 @@ pub(crate) struct Logs {
     /// entries of this instance
     #[argh(option)]
     pub(crate) instance: Option<String>,
+    /// entries with this pattern in them
+    #[argh(option)]
+    pub(crate) grep: Option<String>,
     /// print entries as they are stored
     #[argh(switch)]
     pub(crate) json: bool,

@@ -1,6 +1,8 @@
 //! Every command with its arguments and options, as data. The argument normaliser, usage errors, help and suggestions
 //! are all made from this one table.
 
+use crate::base::log_files::Pattern;
+
 /// A command or a subcommand of a group.
 pub(crate) struct Command {
     /// `["run"]`, or group and name: `["queue", "show"]`.
@@ -154,6 +156,10 @@ pub(crate) static COMMANDS: &[Command] = &[
             Opt { check: Some(check_date), ..value(Some('d'), "date", "YYYY-MM-DD", "entries of this day (UTC)") },
             switch(Some('r'), "raw", "one line per entry with everything in it"),
             value(Some('i'), "instance", "N", "entries of this instance: its id, or the part behind the agent's name"),
+            Opt {
+                check: Some(check_pattern),
+                ..value(Some('g'), "grep", "regex", "entries whose JSON text this regular expression matches")
+            },
             switch(None, "json", "print every entry as it is stored, one per line"),
         ],
     },
@@ -254,6 +260,10 @@ fn check_lines(text: &str) -> Option<String> {
 fn check_date(text: &str) -> Option<String> {
     let is_date = text.len() == 10 && chrono::NaiveDate::parse_from_str(text, "%Y-%m-%d").is_ok();
     (!is_date).then(|| "It must be a date such as 2026-01-31.".to_owned())
+}
+
+fn check_pattern(text: &str) -> Option<String> {
+    Pattern::parse(text).err().map(|reason| format!("It must be a regular expression: {reason}."))
 }
 
 fn check_states(text: &str) -> Option<String> {

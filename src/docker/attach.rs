@@ -1,8 +1,9 @@
 //! What a container writes, as lines.
 //!
-//! Output is taken from an attached client, because `docker logs -f` loses the end of short runs. The client's exit
-//! status says nothing about the container: it is 0 after a forwarded signal, 137 when only the client was killed.
-//! The state comes from [`super::inspect::state`].
+//! Output is taken from an attached client, because `docker logs -f` loses the end of short runs. Who follows a
+//! container again uses it all the same, for what was written meanwhile, and reads the end once more afterwards. The
+//! client's exit status says nothing about the container: it is 0 after a forwarded signal, 137 when only the client was
+//! killed. The state comes from [`super::inspect::state`].
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
@@ -15,6 +16,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, never, select};
 use rustix::process::Signal;
 
 use super::cli::Docker;
+use crate::base::clock::UnixMs;
 use crate::base::process::{self, Pipe};
 use crate::base::worker;
 
@@ -86,6 +88,9 @@ pub fn reattach(docker: &Docker, container: &str) -> Result<Output> {
 pub enum Extent {
     Everything,
     LastLines(u32),
+    Since(UnixMs),
+    /// Since then, and on to the end of the container, of which the last lines may be missing.
+    FollowedSince(UnixMs),
 }
 
 /// Reads what the daemon kept of a container's output. Complete only after the container ended.
@@ -93,7 +98,10 @@ pub enum Extent {
 /// # Errors
 /// When the client cannot be started.
 pub fn logs(docker: &Docker, container: &str, extent: Extent) -> Result<Output> {
+    let seconds = |since: UnixMs| format!("{}.{:03}", since.0 / 1000, since.0 % 1000);
     match extent {
+        Extent::Since(since) => follow(docker, &["logs", "--since", &seconds(since), container]),
+        Extent::FollowedSince(since) => follow(docker, &["logs", "--follow", "--since", &seconds(since), container]),
         Extent::Everything => follow(docker, &["logs", container]),
         Extent::LastLines(count) => follow(docker, &["logs", "--tail", &count.to_string(), container]),
     }

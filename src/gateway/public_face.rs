@@ -47,6 +47,7 @@ const ROUTES: &[Route<Public>] = &[
     get("/api/stats/webhooks/:receiptId", Auth::Key, receipts::show),
     get("/api/stats/activity", Auth::Key, stats::activity),
     get("/api/stats/summary", Auth::Key, stats::summary),
+    get("/api/stats/calls", Auth::Key, stats::calls),
     get("/api/stats/agents/:name/runs", Auth::Key, stats::runs),
     get("/api/stats/agents/:name/runs/:instanceId", Auth::Key, stats::run),
     get("/api/stats/triggers/:instanceId", Auth::Key, stats::trigger),

@@ -20,6 +20,9 @@ pub type Fields = BTreeMap<String, Secret>;
 
 /// Name of our directory below a runtime directory.
 const NAME: &str = "action-llama";
+/// Directories inside a staging directory.
+const CREDENTIALS: &str = "credentials";
+const RUN: &str = "run";
 
 /// Where staging directories may be made, best first.
 pub struct Roots {
@@ -117,33 +120,22 @@ impl Staging {
         std::mem::forget(self);
     }
 
-    /// Everything secret in it: the values of credentials, and the secret of the run.
+    /// Everything secret in it, as [`secrets_in`] its directory.
     ///
     /// # Errors
     /// When a file cannot be read.
     pub fn secrets(&self) -> Result<Vec<Secret>> {
-        let mut secrets = Vec::new();
-        let read = |path: &Path| fs::read_to_string(path).with_context(|| format!("read {}", path.display()));
-        for kind in entries(&self.credentials_dir())? {
-            for instance in entries(&kind)? {
-                for field in entries(&instance)? {
-                    secrets.push(Secret::new(read(&field)?.trim()));
-                }
-            }
-        }
-        let run: RunFile = serde_json::from_str(&read(&self.run_dir().join("run.json"))?).context("read run.json")?;
-        secrets.extend(run.shutdown_secret);
-        Ok(secrets)
+        secrets_in(&self.dir)
     }
 
     /// To be mounted at `/credentials`.
     pub fn credentials_dir(&self) -> PathBuf {
-        self.dir.join("credentials")
+        self.dir.join(CREDENTIALS)
     }
 
     /// To be mounted at `/run/al`.
     pub fn run_dir(&self) -> PathBuf {
-        self.dir.join("run")
+        self.dir.join(RUN)
     }
 
     /// The directory itself.
@@ -178,6 +170,25 @@ impl Drop for Staging {
     fn drop(&mut self) {
         let _ = remove(&self.dir);
     }
+}
+
+/// Everything secret in a staging directory: the values of credentials, and the secret of the run.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn secrets_in(dir: &Path) -> Result<Vec<Secret>> {
+    let mut secrets = Vec::new();
+    let read = |path: &Path| fs::read_to_string(path).with_context(|| format!("read {}", path.display()));
+    for kind in entries(&dir.join(CREDENTIALS))? {
+        for instance in entries(&kind)? {
+            for field in entries(&instance)? {
+                secrets.push(Secret::new(read(&field)?.trim()));
+            }
+        }
+    }
+    let run: RunFile = serde_json::from_str(&read(&dir.join(RUN).join("run.json"))?).context("read run.json")?;
+    secrets.extend(run.shutdown_secret);
+    Ok(secrets)
 }
 
 fn entries(dir: &Path) -> Result<Vec<PathBuf>> {

@@ -136,8 +136,16 @@ impl Translator {
     /// A protocol line that was read again after a re-attach: only what was not seen before counts.
     pub fn again(&mut self, line: &str) -> Option<Entry> {
         let seq = LogLine::parse(line)?.seq?;
-        let is_new = seq > self.learned.last_seq || self.missing.contains(&seq);
-        if is_new { self.stdout(line) } else { None }
+        if self.is_new(seq) { self.stdout(line) } else { None }
+    }
+
+    /// Whether it is a protocol line with a number that was seen before.
+    pub fn has_seen(&self, line: &str) -> bool {
+        LogLine::parse(line).and_then(|line| line.seq).is_some_and(|seq| !self.is_new(seq))
+    }
+
+    fn is_new(&self, seq: u64) -> bool {
+        seq > self.learned.last_seq || self.missing.contains(&seq)
     }
 
     /// A line of stderr; `None` for a blank one.

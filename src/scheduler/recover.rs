@@ -346,6 +346,14 @@ impl Adoption {
         &self.row.instance
     }
 
+    /// The secrets of its container, which may speak before anybody follows its output again.
+    ///
+    /// # Errors
+    /// When its files cannot be read.
+    pub fn secrets(&self) -> Result<Vec<Secret>> {
+        self.stage.as_deref().map_or_else(|| Ok(Vec::new()), staging::secrets_in)
+    }
+
     /// The gateway address that its container was given.
     pub fn gateway_url(&self) -> Option<&str> {
         self.row.gateway_url.as_deref()

@@ -182,6 +182,40 @@ pub fn summary(db: &Connection, since: UnixMs) -> Result<Vec<(String, Sums)>> {
     Ok(sums.collect::<Result<_, _>>()?)
 }
 
+/// Runs of one agent that another one called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edge {
+    pub caller: String,
+    pub target: String,
+    pub runs: u64,
+    /// Of all of them together.
+    pub duration_ms: u64,
+}
+
+impl Edge {
+    /// Mean duration of a run.
+    pub fn average_ms(&self) -> u64 {
+        self.duration_ms.checked_div(self.runs).unwrap_or(0)
+    }
+}
+
+/// Which agents called which since an instant, most frequent first. Only calls whose run has ended count.
+///
+/// # Errors
+/// When the database fails.
+pub fn edges(db: &Connection, since: UnixMs) -> Result<Vec<Edge>> {
+    let mut query = db.prepare_cached(
+        "SELECT source, agent, COUNT(*), SUM(duration_ms) FROM runs
+         WHERE trigger = 'agent' AND source IS NOT NULL AND started_at >= ?
+         GROUP BY source, agent ORDER BY COUNT(*) DESC, source, agent",
+    )?;
+    let edges = query.query_map([since.0], |row| {
+        let number = |column: usize| Ok::<_, rusqlite::Error>(row.get::<_, i64>(column)?.unsigned_abs());
+        Ok(Edge { caller: row.get(0)?, target: row.get(1)?, runs: number(2)?, duration_ms: number(3)? })
+    })?;
+    Ok(edges.collect::<Result<_, _>>()?)
+}
+
 /// Where a run comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TriggerOf {

@@ -1,5 +1,9 @@
 //! Locks between instances (gateway.md §9). An instance holds at most one. A lock whose time is over counts as absent
 //! everywhere.
+//!
+//! A key may have a secret in it. Which lock is meant is decided by the SHA-256 of its exact text: runs that know
+//! different secrets exclude each other on the same key, and keys that look the same without their secrets stay two.
+//! What is stored to be read is the text without secrets.
 
 use std::time::Duration;
 
@@ -8,10 +12,26 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::Tx;
 use crate::base::clock::UnixMs;
+use crate::base::ids::sha256_hex;
+
+/// What a lock is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    digest: String,
+    shown: String,
+}
+
+impl Key {
+    /// The key with this exact text; `shown` is the text without the secrets of whoever names it.
+    pub fn new(exact: &str, shown: impl Into<String>) -> Self {
+        Self { digest: sha256_hex(exact.as_bytes()), shown: shown.into() }
+    }
+}
 
 /// A live lock.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lock {
+    /// Its key as it may be shown.
     pub resource_key: String,
     /// Instance id.
     pub holder: String,
@@ -23,7 +43,7 @@ pub struct Lock {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Acquired {
     Yes,
-    /// The caller holds a lock on another key, this one.
+    /// The caller holds a lock on another key, shown here.
     HoldsOther(String),
     /// Someone else holds it.
     HeldBy {
@@ -45,10 +65,10 @@ pub enum Owned<T> {
 ///
 /// # Errors
 /// When the database fails.
-pub fn acquire(tx: &Tx<'_>, key: &str, caller: &str, ttl: Duration, now: UnixMs) -> Result<Acquired> {
+pub fn acquire(tx: &Tx<'_>, key: &Key, caller: &str, ttl: Duration, now: UnixMs) -> Result<Acquired> {
     remove_expired(tx, now)?;
-    let mut others = tx.prepare_cached("SELECT resource_key FROM locks WHERE holder = ? AND resource_key <> ?")?;
-    if let Some(other) = others.query_row([caller, key], |row| row.get(0)).optional()? {
+    let mut others = tx.prepare_cached("SELECT resource_key FROM locks WHERE holder = ? AND key_sha256 <> ?")?;
+    if let Some(other) = others.query_row([caller, &key.digest], |row| row.get(0)).optional()? {
         return Ok(Acquired::HoldsOther(other));
     }
     let lock = find(tx, key)?;
@@ -59,9 +79,10 @@ pub fn acquire(tx: &Tx<'_>, key: &str, caller: &str, ttl: Duration, now: UnixMs)
     }
     let held_since = lock.filter(|lock| lock.holder == caller).map_or(now, |lock| lock.held_since);
     tx.prepare_cached(
-        "INSERT OR REPLACE INTO locks (resource_key, holder, held_since, expires_at) VALUES (?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO locks (key_sha256, resource_key, holder, held_since, expires_at)
+         VALUES (?, ?, ?, ?, ?)",
     )?
-    .execute(params![key, caller, held_since.0, now.plus(ttl).0])?;
+    .execute(params![key.digest, key.shown, caller, held_since.0, now.plus(ttl).0])?;
     Ok(Acquired::Yes)
 }
 
@@ -69,10 +90,10 @@ pub fn acquire(tx: &Tx<'_>, key: &str, caller: &str, ttl: Duration, now: UnixMs)
 ///
 /// # Errors
 /// When the database fails.
-pub fn release(tx: &Tx<'_>, key: &str, caller: &str, now: UnixMs) -> Result<Owned<()>> {
+pub fn release(tx: &Tx<'_>, key: &Key, caller: &str, now: UnixMs) -> Result<Owned<()>> {
     let owned = owned(tx, key, caller, now)?;
     if owned == Owned::Yes(()) {
-        tx.prepare_cached("DELETE FROM locks WHERE resource_key = ?")?.execute([key])?;
+        tx.prepare_cached("DELETE FROM locks WHERE key_sha256 = ?")?.execute([&key.digest])?;
     }
     Ok(owned)
 }
@@ -81,12 +102,12 @@ pub fn release(tx: &Tx<'_>, key: &str, caller: &str, now: UnixMs) -> Result<Owne
 ///
 /// # Errors
 /// When the database fails.
-pub fn heartbeat(tx: &Tx<'_>, key: &str, caller: &str, ttl: Duration, now: UnixMs) -> Result<Owned<UnixMs>> {
+pub fn heartbeat(tx: &Tx<'_>, key: &Key, caller: &str, ttl: Duration, now: UnixMs) -> Result<Owned<UnixMs>> {
     Ok(match owned(tx, key, caller, now)? {
         Owned::Yes(()) => {
             let expires_at = now.plus(ttl);
-            tx.prepare_cached("UPDATE locks SET expires_at = ? WHERE resource_key = ?")?
-                .execute(params![expires_at.0, key])?;
+            tx.prepare_cached("UPDATE locks SET expires_at = ? WHERE key_sha256 = ?")?
+                .execute(params![expires_at.0, key.digest])?;
             Owned::Yes(expires_at)
         }
         Owned::NotFound => Owned::NotFound,
@@ -94,7 +115,7 @@ pub fn heartbeat(tx: &Tx<'_>, key: &str, caller: &str, ttl: Duration, now: UnixM
     })
 }
 
-fn owned(tx: &Tx<'_>, key: &str, caller: &str, now: UnixMs) -> Result<Owned<()>> {
+fn owned(tx: &Tx<'_>, key: &Key, caller: &str, now: UnixMs) -> Result<Owned<()>> {
     remove_expired(tx, now)?;
     Ok(match find(tx, key)? {
         None => Owned::NotFound,
@@ -156,10 +177,10 @@ fn remove_expired(tx: &Tx<'_>, now: UnixMs) -> Result<()> {
     Ok(())
 }
 
-fn find(tx: &Tx<'_>, key: &str) -> Result<Option<Lock>> {
+fn find(tx: &Tx<'_>, key: &Key) -> Result<Option<Lock>> {
     let mut query =
-        tx.prepare_cached("SELECT resource_key, holder, held_since, expires_at FROM locks WHERE resource_key = ?")?;
-    Ok(query.query_row([key], lock).optional()?)
+        tx.prepare_cached("SELECT resource_key, holder, held_since, expires_at FROM locks WHERE key_sha256 = ?")?;
+    Ok(query.query_row([&key.digest], lock).optional()?)
 }
 
 fn lock(row: &rusqlite::Row<'_>) -> rusqlite::Result<Lock> {
@@ -186,8 +207,8 @@ mod tests {
         let store = Store::open_in_memory().unwrap();
         let (one, two) = (register(&store, "dev"), register(&store, "dev-tools"));
         let take = |key: &'static str, holder: &str, now: i64| {
-            let holder = holder.to_owned();
-            store.write(move |tx| acquire(tx, key, &holder, Duration::from_secs(10), UnixMs(now))).unwrap();
+            let (holder, key) = (holder.to_owned(), Key::new(key, key));
+            store.write(move |tx| acquire(tx, &key, &holder, Duration::from_secs(10), UnixMs(now))).unwrap();
         };
         take("z", &two, 1);
         take("a", &one, 2);
@@ -259,6 +280,15 @@ mod props {
 
     const KEYS: [&str; 3] = ["a", "b", "issue #1 — ü"];
 
+    /// Keys as they are named: two look the same, because of a secret in them.
+    fn key(text: &str) -> Key {
+        Key::new(text, shown(text))
+    }
+
+    fn shown(text: &str) -> &str {
+        if text.len() == 1 { "***" } else { text }
+    }
+
     /// What is expected, written down as the rules are.
     #[derive(Default)]
     struct Model {
@@ -270,7 +300,7 @@ mod props {
         fn acquire(&mut self, key: &'static str, who: &str, ttl: i64, now: i64) -> Acquired {
             let others = self.locks.iter().find(|(other, lock)| **other != key && lock.0 == who);
             if let Some((other, _)) = others {
-                return Acquired::HoldsOther((*other).to_owned());
+                return Acquired::HoldsOther(shown(other).to_owned());
             }
             let since = match self.locks.get(key) {
                 Some((holder, since, _)) if holder == who => *since,
@@ -308,7 +338,7 @@ mod props {
                     Op::Acquire { who, key, ttl } => {
                         let (key, id, ttl) = (KEYS[key], people[who].clone(), Duration::from_secs(ttl));
                         let expected = model.acquire(key, &id, ttl.as_millis() as i64, now);
-                        prop_assert_eq!(store.write(move |tx| acquire(tx, key, &id, ttl, at)).unwrap(), expected);
+                        prop_assert_eq!(store.write(move |tx| acquire(tx, &self::key(key), &id, ttl, at)).unwrap(), expected);
                     }
                     Op::Release { who, key } => {
                         let (key, id) = (KEYS[key], people[who].clone());
@@ -316,7 +346,7 @@ mod props {
                         if expected == Owned::Yes(()) {
                             model.locks.remove(key);
                         }
-                        prop_assert_eq!(store.write(move |tx| release(tx, key, &id, at)).unwrap(), expected);
+                        prop_assert_eq!(store.write(move |tx| release(tx, &self::key(key), &id, at)).unwrap(), expected);
                     }
                     Op::Heartbeat { who, key, ttl } => {
                         let (key, id, ttl) = (KEYS[key], people[who].clone(), Duration::from_secs(ttl));
@@ -329,14 +359,14 @@ mod props {
                             Owned::NotFound => Owned::NotFound,
                             Owned::HeldBy(holder) => Owned::HeldBy(holder),
                         };
-                        prop_assert_eq!(store.write(move |tx| heartbeat(tx, key, &id, ttl, at)).unwrap(), expected);
+                        prop_assert_eq!(store.write(move |tx| heartbeat(tx, &self::key(key), &id, ttl, at)).unwrap(), expected);
                     }
                     Op::List { who } => {
                         let held = store.read(|db| list(db, &people[who], at)).unwrap();
                         let seen: Vec<_> = held.into_iter()
                             .map(|lock| (lock.resource_key, lock.holder, lock.held_since.0, lock.expires_at.0)).collect();
                         let expected: Vec<_> = model.locks.iter().filter(|(_, lock)| lock.0 == people[who])
-                            .map(|(key, lock)| ((*key).to_owned(), lock.0.clone(), lock.1, lock.2)).collect();
+                            .map(|(key, lock)| (shown(key).to_owned(), lock.0.clone(), lock.1, lock.2)).collect();
                         prop_assert_eq!(seen, expected);
                     }
                     Op::Vanish { who } | Op::End { who } => {

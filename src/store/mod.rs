@@ -321,7 +321,7 @@ mod tests {
     fn a_failed_change_leaves_nothing() {
         let store = Store::open_in_memory().unwrap();
         let result: Result<()> = store.write(|tx| {
-            locks::acquire(tx, "key", "dev-1", Duration::from_secs(1), UnixMs(0))?;
+            locks::acquire(tx, &locks::Key::new("key", "key"), "dev-1", Duration::from_secs(1), UnixMs(0))?;
             anyhow::bail!("no")
         });
         assert!(result.is_err());

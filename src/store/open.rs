@@ -17,7 +17,7 @@ use super::{STATEMENTS, schema};
 use crate::base::clock::UnixMs;
 use crate::base::files;
 
-const FILE: &str = "state.db";
+pub(super) const FILE: &str = "state.db";
 /// What SQLite puts beside the file. Foreign to a new file of that name.
 const LOGS: [&str; 3] = ["-wal", "-shm", "-journal"];
 const BUSY_TIMEOUT: Duration = Duration::from_millis(5000);
@@ -239,7 +239,7 @@ mod tests {
                 Ok((journal, number("synchronous")?, number("busy_timeout")?, number("user_version")?))
             })
             .unwrap();
-        assert_eq!(settings, ("wal".into(), 2, 5000, 1));
+        assert_eq!(settings, ("wal".into(), 2, 5000, schema::VERSION));
     }
 
     #[test]

@@ -428,7 +428,11 @@ mod tests {
         };
         assert_eq!(store.read(|db| containers::by_secret(db, &secret)).unwrap().unwrap().instance, instance);
         let holder = instance.clone();
-        store.write(move |tx| locks::acquire(tx, "k", &holder, Duration::from_secs(60), UnixMs(2))).unwrap();
+        store
+            .write(move |tx| {
+                locks::acquire(tx, &locks::Key::new("k", "k"), &holder, Duration::from_secs(60), UnixMs(2))
+            })
+            .unwrap();
         assert_eq!(end(&store, &instance), Some(Ended { item: None, locks_released: 1 }));
         assert_eq!(end(&store, &instance), None);
         assert_eq!(store.read(|db| containers::by_secret(db, &secret)).unwrap(), None);

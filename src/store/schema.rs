@@ -4,9 +4,10 @@ use anyhow::{Context as _, Result};
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::legacy::{self, TakenOver};
+use crate::base::ids::sha256_hex;
 
 /// What makes version n + 1 of version n. Version 0 is an empty database, or the one of release 0.13.2.
-const MIGRATIONS: [&str; 1] = [TABLES];
+const MIGRATIONS: [fn(&Connection) -> Result<()>; 2] = [create_tables, know_locks_by_digest];
 /// `user_version` of a database with the tables of this release.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 
@@ -75,6 +76,32 @@ CREATE TABLE sessions (id_sha256 TEXT PRIMARY KEY, created_at INTEGER NOT NULL, 
 CREATE TABLE flags (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 ";
 
+fn create_tables(tx: &Connection) -> Result<()> {
+    Ok(tx.execute_batch(TABLES)?)
+}
+
+// `key_sha256` is the digest of the exact key, `resource_key` the key without secrets.
+const LOCKS: &str = "
+DROP TABLE locks;
+CREATE TABLE locks (key_sha256 TEXT PRIMARY KEY, resource_key TEXT NOT NULL, holder TEXT NOT NULL,
+  held_since INTEGER NOT NULL, expires_at INTEGER NOT NULL);
+CREATE INDEX idx_locks_holder ON locks(holder);
+";
+
+/// Locks are found by the digest of their key. Those that runs hold now stay: their keys are the exact ones.
+fn know_locks_by_digest(tx: &Connection) -> Result<()> {
+    let held: Vec<(String, String, i64, i64)> = tx
+        .prepare("SELECT resource_key, holder, held_since, expires_at FROM locks")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
+        .collect::<Result<_, _>>()?;
+    tx.execute_batch(LOCKS)?;
+    let mut insert = tx.prepare("INSERT INTO locks VALUES (?, ?, ?, ?, ?)")?;
+    for (key, holder, held_since, expires_at) in held {
+        insert.execute((sha256_hex(key.as_bytes()), key, holder, held_since, expires_at))?;
+    }
+    Ok(())
+}
+
 /// The version of a database.
 pub(super) fn version(db: &Connection) -> Result<i64> {
     Ok(db.pragma_query_value(None, "user_version", |row| row.get(0))?)
@@ -90,10 +117,48 @@ pub(super) fn migrate(db: &mut Connection) -> Result<Option<TakenOver>> {
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let version = version(&tx)?;
     for step in MIGRATIONS.iter().skip(usize::try_from(version).unwrap_or(0)) {
-        tx.execute_batch(step).context("change the tables")?;
+        step(&tx).context("change the tables")?;
     }
     let taken_over = if version == 0 { legacy::take_over(&tx).context("take the old state over")? } else { None };
     tx.pragma_update(None, "user_version", VERSION)?;
     tx.commit()?;
     Ok(taken_over)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::base::clock::UnixMs;
+    use crate::store::locks::{self, Acquired, Key};
+    use crate::store::runs::testing::register;
+    use crate::store::testing::dir;
+    use crate::store::{Store, open::FILE};
+
+    #[test]
+    fn a_lock_of_an_earlier_version_keeps_others_out() {
+        let dir = dir();
+        let old = Connection::open(dir.path().join(FILE)).unwrap();
+        create_tables(&old).unwrap();
+        old.execute("INSERT INTO locks VALUES ('k', 'dev-00000001', 5, 9000)", []).unwrap();
+        old.execute(
+            "INSERT INTO containers (secret_sha256, container_name, agent, instance_id, depth, created_at, state, trigger)
+             VALUES ('s', 'al-dev-00000001', 'dev', 'dev-00000001', 0, 1, 'running', 'manual')",
+            [],
+        )
+        .unwrap();
+        old.pragma_update(None, "user_version", 1).unwrap();
+        drop(old);
+        let store = Store::open(dir.path()).unwrap().store;
+        let acquire = |holder: &str| {
+            let (holder, key) = (holder.to_owned(), Key::new("k", "k"));
+            store.write(move |tx| locks::acquire(tx, &key, &holder, Duration::from_secs(9), UnixMs(10))).unwrap()
+        };
+        let other = register(&store, "dev");
+        let refused = Acquired::HeldBy { holder: "dev-00000001".into(), held_since: UnixMs(5) };
+        assert_eq!((acquire(&other), acquire("dev-00000001")), (refused, Acquired::Yes));
+        let held = store.read(|db| locks::list(db, "dev-00000001", UnixMs(10))).unwrap();
+        assert_eq!((held.len(), held[0].resource_key.as_str(), held[0].held_since), (1, "k", UnixMs(5)));
+    }
 }

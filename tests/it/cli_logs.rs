@@ -105,6 +105,8 @@ const CONVERSATION: &str = "\n\
     T  [dev-00000002] $ git status\n\
     T  [dev-00000002] Done with dev-00000002.\n";
 
+const NOTHING: &str = "No log entries found for \"dev\".\n";
+
 #[test]
 fn the_conversation_is_the_same_from_files_and_from_a_gateway() {
     let bed = Bed::new();
@@ -124,8 +126,11 @@ fn the_conversation_is_the_same_from_files_and_from_a_gateway() {
         ] {
             assert_eq!(bed.run(args, 0).0, first_run, "{args:?}");
         }
-        assert_eq!(bed.run(&["dev", "-i", "0000000f"], 0).0, "No log entries found for \"dev\".\n");
+        assert_eq!(bed.run(&["dev", "-i", "0000000f"], 0).0, NOTHING);
         assert_eq!(bed.run(&["dev", "-r", "-n", "1000"], 0).0.lines().count(), 66);
+        // The text of the entry as it is stored, whatever of it is shown.
+        assert_eq!(bed.run(&["dev", "-g", "\"text\":\"Done.*2"], 0).0, "T  [dev-00000002] Done with dev-00000002.\n");
+        assert_eq!(bed.run(&["dev", "-g", "\"text\":\"Done.*2", "-i", "00000001"], 0).0, NOTHING);
     };
     check();
     let gateway = bed.gateway();
@@ -136,6 +141,10 @@ fn the_conversation_is_the_same_from_files_and_from_a_gateway() {
     let expected = format!("GET /api/logs/agents/dev?lines=50&after={}&before={}", day - 1, SECOND_OF_MARCH);
     assert!(asked.contains(&expected) && asked.contains(&"GET /api/logs/agents/dev/dev-00000001?lines=50".to_owned()));
     assert!(asked.iter().any(|target| target.contains("&back_cursor=")), "{asked:?}");
+    assert!(
+        asked.contains(&"GET /api/logs/agents/dev?lines=50&grep=%22text%22%3A%22Done.%2A2".to_owned()),
+        "{asked:?}"
+    );
     assert!(gateway.requests().iter().all(|request| request.header("authorization").is_some()));
 }
 
@@ -250,6 +259,7 @@ fn mistakes_on_the_command_line_are_told() {
         (&["-n", "0"][..], "option '-n, --lines <N>' argument '0' is invalid"),
         (&["-n", "x"], "option '-n, --lines <N>' argument 'x' is invalid"),
         (&["-d", "2025-13-40"], "option '-d, --date <YYYY-MM-DD>' argument '2025-13-40' is invalid"),
+        (&["-g", "("], "option '-g, --grep <regex>' argument '(' is invalid. It must be a regular expression: "),
         (&["dev-00000001", "-i", "00000002"], "names another instance"),
     ] {
         let (stdout, stderr) = bed.run(args, 1);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use action_llama::base::clock::UnixMs;
 use action_llama::base::log::Log;
-use action_llama::base::{Secret, ids};
+use action_llama::base::{Masker, Secret, ids};
 
 use action_llama::base::subnet::Subnet;
 use action_llama::gateway::{ContainerListener, Gateway, Parts, bind};
@@ -20,8 +20,9 @@ use action_llama::model::wire::run_file::TriggerKind;
 use action_llama::scheduler::handle::{Event, Handle, Snapshot};
 use action_llama::store::containers::{self, Identity, Origin};
 use action_llama::store::runs::{self, RetryPolicy};
-use action_llama::store::{Store, items};
+use action_llama::store::{Store, items, locks};
 use crossbeam_channel::{Receiver, unbounded};
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use crate::support::http::{Answer, connect, get, post, read_all, request};
@@ -320,6 +321,70 @@ fn locks() {
     let list = |query: &str| get(fixture.address, &format!("/locks/list{query}"));
     assert_eq!((list("").status, list("").json()), (400, error("missing secret")));
     assert_eq!((list("?secret=x").status, list("?secret=x").json()), (403, error("invalid secret")));
+}
+
+/// Two runs, of which only the first has this secret.
+fn with_secret<'f>(fixture: &'f Fixture, secret: &str) -> (Run, Run, impl Fn() -> Vec<String> + use<'f>) {
+    let (dev, reviewer) = (fixture.run(&["dev"]), fixture.run(&["reviewer"]));
+    fixture.handle.secrets().learn(&dev.instance, Masker::new(&[Secret::new(secret)]));
+    let shown = || {
+        let locks = fixture.store.read(|db| locks::all(db, UnixMs::now())).unwrap();
+        locks.into_iter().map(|(lock, _)| lock.resource_key).collect()
+    };
+    (dev, reviewer, shown)
+}
+
+#[test]
+fn a_lock_on_a_key_with_a_secret_excludes_by_the_key_and_is_kept_without_the_secret() {
+    let fixture = Fixture::new();
+    let (dev, reviewer, shown) = with_secret(&fixture, "hunter2-hunter2");
+    let body = |key: &str| json!({"secret": "SECRET", "resourceKey": key});
+    let acquired = |key: &str| json!({"ok": true, "resourceKey": key});
+    let (key, masked) = ("deploy hunter2-hunter2", "deploy ***");
+    fixture.case(&dev, wire::LOCKS_ACQUIRE, &body(key), 200, &acquired(key));
+    let list = get(fixture.address, &format!("/locks/list?secret={}", dev.secret)).json();
+    assert_eq!(list[0]["resourceKey"], masked);
+    // Another run does not know that it is a secret, and is kept out all the same.
+    let by_dev = json!({"ok": false, "holder": dev.instance, "heldSince": list[0]["heldSince"]});
+    fixture.case(&reviewer, wire::LOCKS_ACQUIRE, &body(key), 409, &by_dev);
+    fixture.case(&reviewer, wire::LOCKS_RELEASE, &body(key), 409, &reason(&format!("held by {}", dev.instance)));
+    // What only looks the same is another key.
+    fixture.case(&reviewer, wire::LOCKS_ACQUIRE, &body(masked), 200, &acquired(masked));
+    assert_eq!(shown(), [masked, masked]);
+    let holds = format!("already holding lock on {masked} — release it first");
+    fixture.case(&dev, wire::LOCKS_ACQUIRE, &body(masked), 409, &reason(&holds));
+    fixture.case(&dev, wire::LOCKS_RELEASE, &body(masked), 409, &reason(&format!("held by {}", reviewer.instance)));
+    let heartbeat = post(fixture.address, wire::LOCKS_HEARTBEAT, &json!({"secret": dev.secret, "resourceKey": key}));
+    assert_eq!((heartbeat.status, &heartbeat.json()["ok"]), (200, &json!(true)));
+    fixture.case(&dev, wire::LOCKS_RELEASE, &body(key), 200, &json!({"ok": true}));
+    assert_eq!(shown(), [masked]);
+    assert!(!fixture.log().contains("hunter2"));
+}
+
+#[test]
+fn a_called_agent_gets_the_context_without_the_secrets_of_the_caller() {
+    let fixture = Fixture::new();
+    let (dev, reviewer, _) = with_secret(&fixture, "hunter2-hunter2");
+    let context = "plain hunter2-hunter2, in base64 aHVudGVyMi1odW50ZXIy, in a URL x?a=hunter2-hunter2";
+    for path in [wire::CALLS, "/signals/trigger"] {
+        let body = json!({"secret": dev.secret, "targetAgent": "reviewer", "context": context});
+        assert_eq!(post(fixture.address, path, &body).status, 200, "{path}");
+    }
+    // Nobody knows it as a secret of this run.
+    let body = json!({"secret": reviewer.secret, "targetAgent": "dev", "context": "hunter2-hunter2"});
+    assert_eq!(post(fixture.address, wire::CALLS, &body).status, 200);
+    let contexts = |table: &str| -> Vec<String> {
+        let sql = format!("SELECT context FROM {table} ORDER BY rowid");
+        let rows = |db: &Connection| {
+            let mut query = db.prepare(&sql)?;
+            Ok(query.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?)
+        };
+        fixture.store.read(rows).unwrap()
+    };
+    let masked = "plain ***, in base64 ***, in a URL x?a=***";
+    assert_eq!(contexts("calls"), [masked, "hunter2-hunter2"]);
+    let of_item = |text: &str| json!({ "context": text }).to_string();
+    assert_eq!(contexts("work_items"), [of_item(masked), of_item(masked), of_item("hunter2-hunter2")]);
 }
 
 #[test]

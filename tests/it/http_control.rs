@@ -322,9 +322,9 @@ fn all_locks_are_shown_in_the_order_in_which_they_were_taken() {
         instance
     };
     let lock = |key: &'static str, holder: &str, since: i64, seconds: u64| {
-        let holder = holder.to_owned();
+        let (holder, key) = (holder.to_owned(), locks::Key::new(key, key));
         let life = Duration::from_secs(seconds);
-        bed.store.write(move |tx| locks::acquire(tx, key, &holder, life, UnixMs(since))).unwrap();
+        bed.store.write(move |tx| locks::acquire(tx, &key, &holder, life, UnixMs(since))).unwrap();
     };
     assert_eq!(bed.get("/locks/status").json(), json!({"locks": []}));
     let (dev, two_words) = (run("dev"), run("code-review"));

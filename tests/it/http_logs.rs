@@ -93,6 +93,10 @@ fn entries_are_chosen_by_time_level_and_instance() {
     assert_eq!(list("?lines=2&after=x&before=0"), "5.8 5.9");
     assert_eq!(list("?lines=3&level=warn"), "5.5 5.7 5.9");
     assert_eq!(list("?lines=1&level=50"), "5.9");
+    assert_eq!(list("?lines=2&grep=%22msg%22%3A%225%5C.%5B2-6%5D%22"), "5.5 5.6");
+    assert_eq!(list("?grep=%22msg%22%3A%225%5C.%5B2-6%5D%22&level=warn"), "5.3 5.5");
+    assert_eq!(list("?grep="), list(""));
+    assert_eq!(list("?grep=5.5%22%24"), "", "the whole line, to its end");
     write(&bed, "dev-2026-03-06.log", &line(6, 0, 30, "dev-0f0f0f0f", "other"));
     write(&bed, "dev-ops-2026-03-06.log", &line(6, 0, 30, "dev-ops-0f0f0f0f", "of dev-ops"));
     assert_eq!(list("?lines=1"), "other");
@@ -134,6 +138,8 @@ fn bad_questions_are_refused() {
         ("/api/logs/agents/dev?cursor=x", "Invalid cursor"),
         ("/api/logs/agents/dev?back_cursor=x", "Invalid back_cursor"),
         ("/api/logs/agents/dev?level=loud", "Invalid level"),
+        ("/api/logs/agents/dev?grep=%28", "Invalid grep pattern"),
+        ("/api/logs/agents/dev?grep=a%7B1000%7D%7B1000%7D", "Invalid grep pattern"),
     ] {
         let answer = bed.get(target);
         assert_eq!((answer.status, answer.json()), (400, json!({"error": text})), "{target}");

@@ -91,6 +91,27 @@ fn runs_are_summed_up_by_agent() {
 }
 
 #[test]
+fn calls_are_counted_by_who_called_whom() {
+    let bed = Bed::new();
+    assert_eq!(bed.get("/api/stats/calls").json(), json!({"calls": []}));
+    let called = |target: &str, caller: &str, seconds: i64| {
+        let instance = start(&bed, target, TriggerKind::Agent, Some(caller));
+        finish(&bed, &instance, RunResult::Completed, seconds, 7);
+    };
+    called("docs", "dev", 2);
+    called("reviewer", "dev", 1);
+    called("reviewer", "dev", 4);
+    called("dev", "reviewer", 8);
+    // One that goes on, and runs that nobody called.
+    start(&bed, "reviewer", TriggerKind::Agent, Some("dev"));
+    finish(&bed, &start(&bed, "reviewer", TriggerKind::Schedule, None), RunResult::Completed, 9, 7);
+    let edge = |caller: &str, target: &str, count: u64, average: u64| json!({"callerAgent": caller, "targetAgent": target, "count": count, "avgDurationMs": average});
+    let expected = [edge("dev", "reviewer", 2, 2500), edge("dev", "docs", 1, 2000), edge("reviewer", "dev", 1, 8000)];
+    assert_eq!(bed.get("/api/stats/calls").json(), json!({ "calls": expected }));
+    assert_eq!(bed.get(&format!("/api/stats/calls?since={}", START + 1)).json(), json!({"calls": []}));
+}
+
+#[test]
 fn runs_of_an_agent_come_in_pages() {
     let bed = Bed::new();
     for _ in 0..12 {

@@ -49,6 +49,7 @@ mod start_calls;
 mod start_control;
 mod start_disk;
 mod start_docker;
+mod start_ends;
 mod start_locks;
 mod start_logs;
 mod start_queue;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use crate::support::al::Running;
+use crate::support::al::{Running, hangups_count};
 use crate::support::docker::{containers, docker, inspect, try_docker};
 use crate::support::project::Project;
 use crate::support::wait;
@@ -19,11 +19,13 @@ fn container(project: &Project) -> String {
     found.into_iter().next().unwrap()
 }
 
-/// Process ids of the docker clients that `al` attached to this container.
+/// Process ids of the docker clients through which `al` follows this container.
 fn clients(container: &str) -> Vec<Pid> {
     let is_client = |line: &[u8]| {
         line.ends_with(format!("\0{container}\0").as_bytes())
-            && (line.starts_with(b"docker\0start\0") || line.starts_with(b"docker\0attach\0"))
+            && ["start\0", "attach\0", "logs\0--follow\0"]
+                .iter()
+                .any(|words| line.starts_with(format!("docker\0{words}").as_bytes()))
     };
     let processes = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path());
     processes
@@ -38,12 +40,8 @@ fn a_signal_kills_the_run_and_its_number_is_the_status() {
     let project = Project::new();
     let agent = project.worker("dev");
     let called = project.agent("called", "trap '' TERM; echo called; sleep 60");
-    // Whoever is started with SIGHUP ignored (`nohup`) goes on ignoring it, and so do its children.
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap().trim();
-    let hup_counts = u64::from_str_radix(ignored, 16).unwrap() & 1 == 0;
     let signals = [(Signal::INT, 130), (Signal::TERM, 143), (Signal::HUP, 129)];
-    for (signal, status) in signals.into_iter().filter(|(signal, _)| hup_counts || *signal != Signal::HUP) {
+    for (signal, status) in signals.into_iter().filter(|(signal, _)| hangups_count() || *signal != Signal::HUP) {
         let task =
             format!("trap '' TERM INT; al-call {called} < /dev/null > /dev/null; echo ready; sleep 60; sleep 60");
         let running = project.al(&["run", &agent, "--json", &task]).start();

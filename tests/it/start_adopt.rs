@@ -20,12 +20,19 @@ fn wait_for_exit(instance: &str) {
     wait::until("the container to end", running, |running| *running == false);
 }
 
+/// Lines that an agent wrote, without what its commands answered.
+fn said(project: &Project, agent: &str) -> Vec<String> {
+    let lines = project.logged(agent, "output");
+    let texts = lines.iter().map(|entry| entry["text"].as_str().unwrap().to_owned());
+    texts.filter(|text| !text.starts_with('{')).collect()
+}
+
 #[test]
 fn a_run_goes_on_through_a_crash_and_ends_as_if_nothing_had_been() {
     let project = Project::with_settings(HOOK);
     let agent = project.on_hook("dev", "");
     let mut daemon = Daemon::start(&project);
-    daemon.work("e", &format!("echo up; {GATE}; rlock k || exit 9; al-return value; exit 0"));
+    daemon.work("e", &format!("echo up; {GATE}; rlock k; echo \"lock $?\"; al-return value; exit 0"));
     project.wait_said(&agent, "up");
     let instance = daemon.wait_for_runs(&agent, 1).remove(0);
     daemon.crash();
@@ -35,6 +42,7 @@ fn a_run_goes_on_through_a_crash_and_ends_as_if_nothing_had_been() {
     project.open_gate(&instance);
     let items = daemon.wait_for_items("done", 1);
     assert_eq!(json!([items[0]["attempts"], items[0]["instanceId"]]), json!([1, instance]));
+    project.wait_said(&agent, "lock 0");
     let adopting = project.logged("scheduler", "re-adopting container");
     assert_eq!(
         json!([adopting.len(), adopting[0]["agent"], adopting[0]["instance"], adopting[0]["container"]]),
@@ -61,12 +69,42 @@ fn no_line_and_no_value_is_lost_that_was_said_while_nobody_listened() {
     let daemon = daemon.again();
     let items = daemon.wait_for_items("done", 1);
     assert_eq!(items[0]["attempts"], 1);
+    let lines = (1..=50).map(|n| format!("down-{n}"));
+    assert_eq!(said(&project, &agent), ["up".to_owned()].into_iter().chain(lines).collect::<Vec<_>>());
     let protocol = ["run completed", "signal-result"];
     for msg in protocol {
         assert_eq!(project.logged(&agent, msg).len(), 1, "{msg}");
     }
     assert_eq!(project.logged(&agent, "signal-result")[0]["value"], "kept");
     assert_eq!(project.logged(&agent, "container finished").len(), 1);
+    daemon.stop().expect(0);
+    project.assert_clean();
+}
+
+#[test]
+fn every_line_of_a_run_is_in_its_log_once_however_often_its_scheduler_dies() {
+    let project = Project::with_settings(HOOK);
+    let agent = project.on_hook("dev", "");
+    let mut daemon = Daemon::start(&project);
+    let count = "n=0; until [ -e /tmp/gate ]; do n=$((n+1)); echo line-$n; echo error-$n >&2; sleep 0.01; done";
+    daemon.work("e", &format!("{count}; echo end-$n"));
+    project.wait_said(&agent, "line-1");
+    let instance = daemon.wait_for_runs(&agent, 1).remove(0);
+    for _ in 0..3 {
+        daemon.crash();
+        let before = said(&project, &agent).len();
+        daemon = daemon.again();
+        wait::until("more lines", || said(&project, &agent).len(), |now| *now > before + 50);
+    }
+    project.open_gate(&instance);
+    daemon.wait_for_items("done", 1);
+    let lines = said(&project, &agent);
+    let last = lines.len() - 1;
+    let expected = (1..=last).map(|n| format!("line-{n}")).chain([format!("end-{last}")]);
+    assert_eq!(lines, expected.collect::<Vec<_>>());
+    let errors = project.logged(&agent, "container stderr");
+    let errors: Vec<&str> = errors.iter().map(|entry| entry["stderr"].as_str().unwrap()).collect();
+    assert_eq!(errors, (1..=last).map(|n| format!("error-{n}")).collect::<Vec<_>>());
     daemon.stop().expect(0);
     project.assert_clean();
 }
@@ -154,13 +192,15 @@ fn a_caller_learns_the_end_of_a_call_through_a_crash() {
     let mut daemon = Daemon::start(&project);
     daemon.trigger(
         &dev,
-        &format!("id=$(echo x | al-call {called} | jq -r .callId)\nal-wait $id | jq -r .[].returnValue | grep -qx value || exit 9"),
+        &format!("id=$(echo x | al-call {called} | jq -r .callId)\nal-wait $id | jq -r .[].returnValue; echo end"),
     );
     project.wait_said(&called, "up");
     let instance = daemon.wait_for_runs(&called, 1).remove(0);
     daemon.crash();
     project.open_gate(&instance);
     let daemon = daemon.again();
+    project.wait_said(&dev, "end");
+    project.wait_said(&dev, "value");
     assert_eq!(daemon.wait_for_items("done", 1)[0]["attempts"], 1);
     daemon.wait_until_idle();
     assert_eq!(project.logged(&dev, "container finished").len(), 1);

@@ -129,3 +129,37 @@ fn a_lock_keeps_others_out_until_it_expires() {
     daemon.wait_for_items("done", 2);
     daemon.stop().expect(0);
 }
+
+/// `post PATH BODY` prints the answer's body; no command of ours sends a time to live.
+const POST: &str = r#"
+post() {
+  bash -c 'at=${GATEWAY_URL#http://}; exec 3<>"/dev/tcp/${at%:*}/${at#*:}"
+    printf "POST %s HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%s" "$1" "${#2}" "$2" >&3
+    tail -n 1 <&3' post "$1" "$2"
+  echo
+}
+"#;
+
+#[test]
+fn a_lock_lives_as_long_as_its_request_says() {
+    let project = Project::with_settings(HOOK);
+    let agent = project.on_hook("dev", "scale = 2\n");
+    let daemon = Daemon::start(&project);
+    let body = r#"{\"secret\":\"$SHUTDOWN_SECRET\",\"resourceKey\":\"k\",\"ttl\":"#;
+    let acquire = format!("post /locks/acquire \"{body}6}}\"; post /locks/acquire \"{body}-4}}\"");
+    daemon.work("first", &format!("{POST}{acquire}; echo first; {GATE}; rlock-heartbeat k; echo \"heartbeat $?\""));
+    project.wait_said(&agent, "first");
+    project.wait_said(&agent, r#"{"ok":true,"resourceKey":"k"}"#);
+    project.wait_said(&agent, r#"{"error":"invalid ttl"}"#);
+    let lock = locks(&daemon).remove(0);
+    assert_eq!(lock["expiresAt"].as_i64().unwrap() - lock["heldSince"].as_i64().unwrap(), 6000);
+    wait::until("the lock to be over", || locks(&daemon), Vec::is_empty);
+    let instance = daemon.wait_for_runs(&agent, 1).remove(0);
+    daemon.work("second", "rlock k; echo second");
+    daemon.wait_for_items("done", 1);
+    project.wait_said(&agent, "second");
+    project.open_gate(&instance);
+    project.wait_said(&agent, "heartbeat 2");
+    daemon.wait_for_items("done", 2);
+    daemon.stop().expect(0);
+}

@@ -277,6 +277,107 @@ echo up; {GATE}; exit 3"
     project.assert_clean();
 }
 
+/// What a public answer may be about, whatever a run did: everything that is shown of work, runs, locks and logs.
+fn public_answers(daemon: &Daemon<'_>, agents: &[&str]) -> Vec<(String, String)> {
+    let mut targets: Vec<String> =
+        ["/control/status", "/control/instances", "/locks/status", "/api/stats/activity", "/api/stats/summary"]
+            .map(str::to_owned)
+            .into();
+    targets.push("/api/logs/scheduler?lines=1000".to_owned());
+    targets.push("/control/queue?state=queued,running,done,failed,dead".to_owned());
+    for agent in agents {
+        targets.push(format!("/api/logs/agents/{agent}?lines=1000"));
+        targets.push(format!("/api/stats/agents/{agent}/runs"));
+        targets.push(format!("/control/queue/{agent}"));
+        let runs = daemon.get(&format!("/api/stats/agents/{agent}/runs")).json();
+        let runs = runs["runs"].as_array().unwrap().clone();
+        targets.extend(runs.iter().map(|run| format!("/api/stats/triggers/{}", run["instanceId"].as_str().unwrap())));
+    }
+    let items = daemon.items("queued,running,done,failed,dead");
+    targets.extend(items.iter().map(|item| format!("/control/items/{}", item["id"])));
+    targets.into_iter().map(|target| (daemon.get(&target).body, target)).map(|(body, target)| (target, body)).collect()
+}
+
+/// Hands on what it can of `$1`, its text and its base64, in every way that there is; `$2` is whom it calls.
+const HAND_ON: &str = r#"
+hand_on() {
+  coded=$(printf %s "$1" | base64 -w0); joined=$(printf 'user:%s' "$1" | base64 -w0)
+  for text in "$1" "$coded" "$joined" "$(echo "$1" | base64 -w0)"; do
+    echo "printed $text"; echo "warned $text" >&2
+    echo '{"_log":true,"level":"error","msg":"tool error","tool":"bash","cmd":"x '$text'","result":"y '$text'"}'
+    echo '{"_log":true,"level":"info","msg":"signal-result","type":"exit","exitCode":15,"reason":"'$text'"}'
+    echo '{"_log":true,"level":"warn","msg":"session error","provider":"p","model":"'$text'","error":"'$text'"}'
+    echo '{"_log":true,"level":"info","msg":"about '$text'","'$text'":{"deep":["'$text'"]}}'
+    until id=$(printf 'use [%s]' "$text" | al-call "$2" 2>/dev/null); do sleep 0.05; done
+    al-wait "$(echo "$id" | jq -r .callId)" --timeout 60
+    rlock "key $text"; rlock "other $text"; rlock-heartbeat "key $text"; rlock-heartbeat "no $text"; runlock "key $text"
+    al-call "no $text" < /dev/null; al-check "no-$text"
+    al-status "busy with $text"; al-return "found $text"
+  done
+  rlock "kept $1"
+}
+"#;
+
+#[test]
+fn what_a_run_hands_on_of_its_credentials_is_nowhere() {
+    let token = "ghp_Planted0Value1That2Nobody3May4See5";
+    let project = Project::with_settings(HOOK);
+    project.credential("github_token", "token", token);
+    let dev = project.worker("dev");
+    project.configure(&dev, &format!("credentials = [\"github_token\"]\n{ON_HOOK}"));
+    let helper = project.agent("helper", "grep -o 'use \\[[^]]*]' \"$AL_PROMPT_FILE\"; al-return done");
+    project.configure(&helper, ON_HOOK);
+    let mut daemon = Daemon::start(&project);
+    let script = format!("{HAND_ON}hand_on \"$GITHUB_TOKEN\" {helper}");
+    let second_gate = GATE.replace("gate", "second-gate");
+    let task = format!("{script}; echo up; {GATE}; {script}; echo again; {second_gate}; exit 15");
+    let instance = daemon.trigger(&dev, &task);
+    project.wait_said(&dev, "up");
+    let mut secrets = vec![token.to_owned()];
+    for line in [token.to_owned(), format!("{token}\n"), format!("user:{token}")] {
+        secrets.push(docker(&[
+            "exec",
+            &format!("al-{instance}"),
+            "sh",
+            "-c",
+            &format!("printf '{line}' | base64 -w0"),
+        ]));
+    }
+    let look = |daemon: &Daemon<'_>| {
+        for (target, body) in public_answers(daemon, &[&dev, &helper]) {
+            assert!(secrets.iter().all(|secret| !body.contains(secret)), "{target}: {body}");
+        }
+        let mut found = Vec::new();
+        files_with(&project.root(), &secrets, &mut found);
+        assert_eq!(found, [""; 0]);
+    };
+    look(&daemon);
+    let locks = daemon.get("/locks/status").json();
+    assert_eq!(locks["locks"][0]["resourceKey"], "kept ***");
+    // A run that is adopted says all of it again from the first moment on.
+    daemon.crash();
+    project.open_gate(&instance);
+    let daemon = daemon.again();
+    project.wait_said(&dev, "again");
+    docker(&["exec", &format!("al-{instance}"), "touch", "/tmp/second-gate"]);
+    daemon.wait_until_idle();
+    daemon.trigger(&dev, "al-shutdown \"leaked $GITHUB_TOKEN\"; sleep 60");
+    daemon.wait_until_idle();
+    look(&daemon);
+    let runs = daemon.get(&format!("/api/stats/agents/{dev}/runs")).json();
+    assert_eq!(runs["runs"][0]["error"].as_str().unwrap().matches("leaked ***").count(), 1, "{runs}");
+    assert_eq!(runs["runs"][1]["returnValue"], "found ***", "{runs}");
+    assert_eq!(runs["runs"][1]["exitReason"], "***", "{runs}");
+    daemon.stop().expect(0);
+    let mut found = Vec::new();
+    files_with(&project.root(), &secrets, &mut found);
+    assert_eq!(found, [""; 0]);
+    // It did hand them on.
+    let said = project.logged(&helper, "output");
+    assert_eq!(said.iter().filter(|entry| entry["text"] == "use [***]").count(), 6, "{said:?}");
+    project.assert_clean();
+}
+
 #[test]
 fn an_agents_log_is_not_that_of_one_with_a_longer_name() {
     let project = Project::with_settings(HOOK);

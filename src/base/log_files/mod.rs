@@ -3,11 +3,13 @@
 //! Nothing here loads a file whole: whoever wants the last entries of a log gets them from its end, however large it is.
 
 mod lines;
+mod pattern;
 mod position;
 mod prune;
 mod read;
 mod stored;
 
+pub use pattern::Pattern;
 pub use position::{Day, Position};
 pub use prune::{Pruned, prune};
 pub use read::{Filter, LogFiles, Page, Query};

@@ -3,10 +3,11 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::lines::{Backward, Forward, Line, Sizes};
 use super::name_and_day;
+use super::pattern::Pattern;
 use super::position::{Day, Position};
 use super::stored::{self, Object, number};
 use crate::base::clock::UnixMs;
@@ -15,6 +16,8 @@ use crate::base::clock::UnixMs;
 const MOST_LINES: usize = 500_000;
 /// Most bytes of lines in one page, so that a page of long entries stays small; one entry is always given.
 const MOST_BYTES: usize = 8 * 1024 * 1024;
+/// How long lines are searched for one page: whoever wants more goes on from there.
+const SEARCH_TIME: Duration = Duration::from_secs(2);
 /// How long a day's file is still watched after it was last written to when the next day's is there: the day of an
 /// entry is that of its own time, so one that was held up shortly before midnight comes after midnight.
 const SETTLE: Duration = Duration::from_secs(2);
@@ -27,6 +30,7 @@ pub struct LogFiles {
     settle: Duration,
     most_lines: usize,
     most_bytes: usize,
+    search_time: Duration,
     sizes: Sizes,
 }
 
@@ -41,6 +45,8 @@ pub struct Filter {
     pub before: Option<UnixMs>,
     /// At this level or above; an entry without a level counts as `info`.
     pub least_level: Option<i64>,
+    /// With this somewhere in its line, as it stands in the file.
+    pub pattern: Option<Pattern>,
 }
 
 /// A question for entries.
@@ -64,7 +70,7 @@ pub struct Page {
 }
 
 impl Filter {
-    /// Whether an entry is wanted.
+    /// Whether an entry is wanted, but for the pattern: that is about its line.
     pub fn matches(&self, entry: &Object) -> bool {
         let level = || number(entry, "level").unwrap_or(30);
         let time = || number(entry, "time");
@@ -77,9 +83,13 @@ impl Filter {
     /// Whether a line can have a wanted entry. Looking for the instance's id costs much less than reading the entry; ids
     /// are written as they are.
     fn may_match(&self, line: &[u8]) -> bool {
-        let Some(id) = self.instance.as_deref() else { return true };
-        let is_plain = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        !is_plain || std::str::from_utf8(line).is_ok_and(|line| line.contains(id))
+        let is_plain = |id: &str| id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        let id = self.instance.as_deref().filter(|id| is_plain(id));
+        if id.is_none() && self.pattern.is_none() {
+            return true;
+        }
+        let Ok(line) = std::str::from_utf8(line) else { return false };
+        id.is_none_or(|id| line.contains(id)) && self.pattern.as_ref().is_none_or(|pattern| pattern.is_in(line))
     }
 }
 
@@ -89,11 +99,20 @@ struct Reading<'a> {
     entries: Vec<Object>,
     lines_left: usize,
     bytes_left: usize,
+    /// When searching ends.
+    until: Option<Instant>,
+    is_late: bool,
 }
 
 impl Reading<'_> {
     fn take(&mut self, line: &Line) {
         self.lines_left -= 1;
+        self.look(line);
+        // After a line, so that every page goes on by one.
+        self.is_late = self.until.is_some_and(|until| Instant::now() >= until);
+    }
+
+    fn look(&mut self, line: &Line) {
         let Some(bytes) = line.bytes.as_deref().filter(|bytes| self.query.filter.may_match(bytes)) else { return };
         let entry = stored::parse(bytes).filter(|entry| self.query.filter.matches(entry));
         if let Some(entry) = entry {
@@ -103,7 +122,7 @@ impl Reading<'_> {
     }
 
     fn is_full(&self) -> bool {
-        self.entries.len() >= self.query.limit || self.lines_left == 0 || self.bytes_left == 0
+        self.entries.len() >= self.query.limit || self.lines_left == 0 || self.bytes_left == 0 || self.is_late
     }
 }
 
@@ -116,6 +135,7 @@ impl LogFiles {
             settle: SETTLE,
             most_lines: MOST_LINES,
             most_bytes: MOST_BYTES,
+            search_time: SEARCH_TIME,
             sizes: Sizes::default(),
         }
     }
@@ -243,7 +263,14 @@ impl LogFiles {
     }
 
     fn reading<'a>(&self, query: Query<'a>) -> Reading<'a> {
-        Reading { query, entries: Vec::new(), lines_left: self.most_lines, bytes_left: self.most_bytes }
+        Reading {
+            query,
+            entries: Vec::new(),
+            lines_left: self.most_lines,
+            bytes_left: self.most_bytes,
+            until: query.filter.pattern.as_ref().map(|_| Instant::now() + self.search_time),
+            is_late: false,
+        }
     }
 
     /// The place behind the last complete line of a day.
@@ -290,7 +317,7 @@ mod tests {
 
     use super::*;
 
-    const ALL: Filter = Filter { instance: None, after: None, before: None, least_level: None };
+    const ALL: Filter = Filter { instance: None, after: None, before: None, least_level: None, pattern: None };
     pub(super) const FIRST: i64 = 1_772_323_200_000; // 2026-03-01T00:00:00Z
 
     pub(super) struct Bed {
@@ -379,6 +406,10 @@ mod tests {
         assert_eq!(of(Filter { before: Some(UnixMs(second + 42_000)), ..ALL }), [39, 40, 41]);
         assert_eq!(of(Filter { before: Some(UnixMs(second)), ..ALL }), [37, 38, 39]);
         assert_eq!(of(Filter { after: Some(UnixMs(second + 77_000)), ..ALL }), [78, 79]);
+        let searched = |text: &str| Filter { pattern: Some(Pattern::parse(text).unwrap()), ..ALL };
+        assert_eq!(of(searched("\"n\":[0-9]?7[,}]")), [57, 67, 77]);
+        assert_eq!(of(Filter { instance: Some("dev-1".into()), ..searched("\"n\":[0-9]?7[,}]") }), [7, 37, 67]);
+        assert!(of(searched("\"N\":")).is_empty());
         let none = Filter { instance: Some("dev".into()), ..ALL };
         let page = bed.files.last(query(3, &none)).unwrap();
         assert!(page.entries.is_empty() && page.back.is_none() && page.cursor.is_some());
@@ -415,6 +446,13 @@ mod tests {
         let page = files.after(&start, query(5, &nobody)).unwrap();
         assert!(page.entries.is_empty() && page.has_more);
         assert_eq!(numbers(&files.after(&page.cursor.unwrap(), query(1, &ALL)).unwrap()), [4]);
+        let files = LogFiles { search_time: Duration::ZERO, ..bed.files.clone() };
+        let searched = Filter { pattern: Some(Pattern::parse("x").unwrap()), ..ALL };
+        let page = files.last(query(5, &searched)).unwrap();
+        assert_eq!(numbers(&files.before(&page.back.unwrap(), query(1, &ALL)).unwrap()), [8]);
+        let page = files.after(&start, query(5, &searched)).unwrap();
+        assert!(page.entries.is_empty() && page.has_more);
+        assert_eq!(numbers(&files.after(&page.cursor.unwrap(), query(1, &ALL)).unwrap()), [1]);
         let files = LogFiles { most_bytes: 1, ..bed.files.clone() };
         assert_eq!(numbers(&files.last(query(5, &ALL)).unwrap()), [9]);
         assert_eq!(numbers(&files.after(&start, query(5, &ALL)).unwrap()), [0]);

@@ -36,10 +36,14 @@ pub(in crate::gateway) fn create(gateway: &Shared, asked: &Asked<'_>) -> Result<
 }
 
 /// Checks a call or a trigger signal, commits it and tells the scheduler.
+///
+/// The called agent gets the context without the secrets of the calling run, and nothing else is stored: a run holds
+/// only the credentials that it needs, and a secret does not travel to another agent this way. No agent's name is a
+/// secret, and refusals and log lines name the target.
 pub(super) fn dispatch(gateway: &Shared, secret: &Secret, call: NewCall) -> Result<(), Reply> {
     let caller = gateway.caller(secret)?;
-    // Refusals and log lines name it; no agent's name is a secret.
-    let call = NewCall { target: gateway.handle.secrets().mask(&caller.instance, &call.target), ..call };
+    let masked = |text: &str| gateway.handle.secrets().mask(&caller.instance, text);
+    let call = NewCall { target: masked(&call.target), context: masked(&call.context), ..call };
     accept(gateway, secret, &caller, call.clone()).inspect_err(|reply| {
         if reply.status == 409 {
             let reason: serde_json::Value = serde_json::from_slice(&reply.body).unwrap_or_default();

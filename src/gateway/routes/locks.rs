@@ -1,4 +1,7 @@
 //! `/locks/*`: named exclusion between instances (gateway.md §9).
+//!
+//! A holder that just named its key gets it back as it wrote it. Everything that is stored, and so every other answer,
+//! has the key without the secrets of the run.
 
 use std::time::Duration;
 
@@ -11,7 +14,8 @@ use crate::gateway::input::{Fields, query_secret};
 use crate::gateway::routing::Asked;
 use crate::gateway::shared::Shared;
 use crate::http::Reply;
-use crate::store::locks::{self, Acquired, Lock, Owned};
+use crate::store::Tx;
+use crate::store::locks::{self, Acquired, Key, Lock, Owned};
 
 /// Longest key and longest life.
 const KEY_BYTES: usize = 1024;
@@ -35,6 +39,20 @@ impl LockRequest {
         let ttl = ttl(fields.value("ttl"), gateway.lock_timeout).ok_or_else(|| Reply::error(400, "invalid ttl"))?;
         Ok(Self { secret, key, ttl })
     }
+
+    /// Makes a change for the instance that asks, of the lock that it names.
+    fn change<T: Send + 'static>(
+        self,
+        gateway: &Shared,
+        change: impl FnOnce(&Tx<'_>, &Key, &str) -> anyhow::Result<T> + Send + 'static,
+    ) -> Result<T, Reply> {
+        let (secrets, text) = (gateway.handle.secrets().clone(), self.key);
+        let changed = gateway.change(&self.secret, no_storage_reason(), move |tx, caller| {
+            let key = Key::new(&text, secrets.mask(&caller.instance, &text));
+            change(tx, &key, &caller.instance)
+        });
+        changed.map(|(_, value)| value)
+    }
 }
 
 /// Seconds of life; 0 or nothing: the default.
@@ -49,12 +67,9 @@ fn ttl(value: Option<&Value>, default: Duration) -> Option<Duration> {
 
 /// `POST /locks/acquire`
 pub(in crate::gateway) fn acquire(gateway: &Shared, asked: &Asked<'_>) -> Result<Reply, Reply> {
-    let LockRequest { secret, key, ttl } = LockRequest::parse(gateway, asked)?;
-    let now = UnixMs::now();
-    let wanted = key.clone();
-    let (_, acquired) = gateway.change(&secret, no_storage_reason(), move |tx, caller| {
-        locks::acquire(tx, &wanted, &caller.instance, ttl, now)
-    })?;
+    let request = LockRequest::parse(gateway, asked)?;
+    let (key, ttl, now) = (request.key.clone(), request.ttl, UnixMs::now());
+    let acquired = request.change(gateway, move |tx, key, caller| locks::acquire(tx, key, caller, ttl, now))?;
     match acquired {
         Acquired::Yes => Ok(Reply::json(200, &json!({ "ok": true, "resourceKey": key }))),
         Acquired::HoldsOther(other) => {
@@ -68,20 +83,16 @@ pub(in crate::gateway) fn acquire(gateway: &Shared, asked: &Asked<'_>) -> Result
 
 /// `POST /locks/release`
 pub(in crate::gateway) fn release(gateway: &Shared, asked: &Asked<'_>) -> Result<Reply, Reply> {
-    let LockRequest { secret, key, .. } = LockRequest::parse(gateway, asked)?;
-    let now = UnixMs::now();
-    let (_, released) = gateway
-        .change(&secret, no_storage_reason(), move |tx, caller| locks::release(tx, &key, &caller.instance, now))?;
+    let (request, now) = (LockRequest::parse(gateway, asked)?, UnixMs::now());
+    let released = request.change(gateway, move |tx, key, caller| locks::release(tx, key, caller, now))?;
     owned(released, |()| ok())
 }
 
 /// `POST /locks/heartbeat`
 pub(in crate::gateway) fn heartbeat(gateway: &Shared, asked: &Asked<'_>) -> Result<Reply, Reply> {
-    let LockRequest { secret, key, ttl } = LockRequest::parse(gateway, asked)?;
-    let now = UnixMs::now();
-    let (_, extended) = gateway.change(&secret, no_storage_reason(), move |tx, caller| {
-        locks::heartbeat(tx, &key, &caller.instance, ttl, now)
-    })?;
+    let request = LockRequest::parse(gateway, asked)?;
+    let (ttl, now) = (request.ttl, UnixMs::now());
+    let extended = request.change(gateway, move |tx, key, caller| locks::heartbeat(tx, key, caller, ttl, now))?;
     owned(extended, |expires_at| Reply::json(200, &json!({ "ok": true, "expiresAt": expires_at.0 })))
 }
 

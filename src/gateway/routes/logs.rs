@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::whole_number;
 use crate::base::clock::UnixMs;
-use crate::base::log_files::{Filter, LogFiles, Page, Position, Query, level_number};
+use crate::base::log_files::{Filter, LogFiles, Page, Pattern, Position, Query, level_number};
 use crate::gateway::public::Public;
 use crate::gateway::routing::Asked;
 use crate::http::{self, Reply};
@@ -57,7 +57,14 @@ fn entries(public: &Public, asked: &Asked<'_>, log: &str, instance: Option<Strin
         Some(None) => return Err(Reply::error(400, "Invalid level")),
         level => level.flatten(),
     };
-    let filter = Filter { instance, after: instant(given, "after"), before: instant(given, "before"), least_level };
+    let pattern = given.get("grep").map(Pattern::parse).transpose();
+    let filter = Filter {
+        instance,
+        after: instant(given, "after"),
+        before: instant(given, "before"),
+        least_level,
+        pattern: pattern.map_err(|_| Reply::error(400, "Invalid grep pattern"))?,
+    };
     let lines = given.get("lines").or_else(|| given.get("limit"));
     let query = Query { limit: whole_number(lines, USUAL_LINES).min(MOST_LINES), filter: &filter };
     let files = LogFiles::new(&public.log_dir, log);

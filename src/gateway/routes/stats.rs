@@ -9,7 +9,7 @@ use crate::gateway::routing::Asked;
 use crate::http::Reply;
 use crate::model::wire::run_file::TriggerKind;
 use crate::store::activity::{self, Stage};
-use crate::store::history::{self, Run, Sums, TriggerOf};
+use crate::store::history::{self, Edge, Run, Sums, TriggerOf};
 
 /// Lines of activity in one answer.
 const USUAL_ROWS: usize = 50;
@@ -73,8 +73,8 @@ fn render_entry(entry: &activity::Entry) -> Value {
 
 /// `GET /api/stats/summary`
 pub(in crate::gateway) fn summary(public: &Public, asked: &Asked<'_>) -> Result<Reply, Reply> {
-    let since = asked.req.query.get("since").and_then(|text| text.trim().parse().ok()).unwrap_or(0);
-    let sums = public.shared.store.read(|db| history::summary(db, UnixMs(since)));
+    let since = since(asked);
+    let sums = public.shared.store.read(|db| history::summary(db, since));
     let sums = public.shared.looked_up("sum up runs", sums)?;
     let agents = sums.iter().map(|(agent, sums)| {
         let name = ("agentName".to_owned(), Value::from(agent.as_str()));
@@ -83,6 +83,11 @@ pub(in crate::gateway) fn summary(public: &Public, asked: &Asked<'_>) -> Result<
     let agents: Vec<Value> = agents.collect();
     let total = sums.iter().fold(Sums::default(), |total, (_, sums)| total.and(sums));
     Ok(Reply::json(200, &json!({ "agents": agents, "total": Value::Object(render_sums(&total)) })))
+}
+
+/// The instant that is asked about; the beginning of all time when none is given.
+fn since(asked: &Asked<'_>) -> UnixMs {
+    UnixMs(asked.req.query.get("since").and_then(|text| text.trim().parse().ok()).unwrap_or(0))
 }
 
 fn render_sums(sums: &Sums) -> Map<String, Value> {
@@ -95,6 +100,22 @@ fn render_sums(sums: &Sums) -> Map<String, Value> {
         ("totalCost", sums.cost.into()),
     ];
     members.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// `GET /api/stats/calls`
+pub(in crate::gateway) fn calls(public: &Public, asked: &Asked<'_>) -> Result<Reply, Reply> {
+    let since = since(asked);
+    let edges = public.shared.store.read(|db| history::edges(db, since));
+    let edges = public.shared.looked_up("count calls", edges)?;
+    let render = |edge: &Edge| {
+        json!({
+            "callerAgent": edge.caller,
+            "targetAgent": edge.target,
+            "count": edge.runs,
+            "avgDurationMs": edge.average_ms(),
+        })
+    };
+    Ok(Reply::json(200, &json!({ "calls": edges.iter().map(render).collect::<Value>() })))
 }
 
 /// `GET /api/stats/agents/:name/runs`

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use crossbeam_channel::{after, at, never, select};
 
+use super::heard::Heard;
 use super::{AgentImage, GatewayAddress, HOST_GRACE, Life};
 use crate::base::clock::UnixMs;
 use crate::base::crash;
@@ -55,7 +56,16 @@ impl Life<'_> {
     /// Follows a container that was started by an earlier process; `None` when it was left.
     pub(super) fn follow_again(&mut self, deadline: Instant) -> Result<Option<Ending>> {
         self.kill.set_launched();
-        self.follow_to_end(None, deadline, true)
+        let output = self.listen_again(Extent::FollowedSince);
+        self.follow_to_end(output, deadline, true)
+    }
+
+    /// What the daemon kept of the output from where it was taken last; `None` when that cannot be told.
+    fn listen_again(&mut self, extent: fn(UnixMs) -> Extent) -> Option<attach::Output> {
+        let heard = Heard::in_log(&self.order.agent.log, &self.info.instance).ok()?;
+        let output = attach::logs(&self.host.docker, &self.info.container, extent(heard.since)).ok()?;
+        self.heard = Some(heard);
+        Some(output)
     }
 
     /// Lets the next process know where to carry on. Nobody waits for the commit: without it the container is found by
@@ -253,13 +263,16 @@ impl Life<'_> {
         }
     }
 
-    fn reattach(&self, deadline: Instant) -> Result<attach::Output> {
+    /// Follows a container whose client died. A log that ended before its container is of no use: then lines may be lost
+    /// that are written before the new client is there.
+    fn reattach(&mut self, deadline: Instant) -> Result<attach::Output> {
         let mut attempt = 0;
         while self.kill.reason().is_none() && Instant::now() < deadline && !self.host.docker.daemon_answers() {
             self.pause(attempt);
             attempt += 1;
         }
-        attach::reattach(&self.host.docker, &self.info.container)
+        let by_log = if self.heard.take().is_none() { self.listen_again(Extent::FollowedSince) } else { None };
+        by_log.map_or_else(|| attach::reattach(&self.host.docker, &self.info.container), Ok)
     }
 
     /// Waits before asking the daemon again; a wish shortens it.
@@ -272,8 +285,13 @@ impl Life<'_> {
         }
     }
 
-    /// Protocol lines that were written while no client was attached.
+    /// Lines that were written while no client was there: what came after the last one that was taken, and protocol
+    /// lines of any time.
     fn read_missed_lines(&mut self) {
+        if let Some(output) = self.listen_again(Extent::Since) {
+            output.batches().iter().for_each(|batch| self.log_lines(batch));
+            output.finish();
+        }
         let Ok(output) = attach::logs(&self.host.docker, &self.info.container, Extent::Everything) else { return };
         for batch in output.batches() {
             for line in batch.lines.iter().filter(|line| line.pipe == Pipe::Stdout && !line.is_cut) {
@@ -299,12 +317,15 @@ impl Life<'_> {
             self.log(entry.of_instance(&self.info.instance));
         }
         for line in batch.lines {
+            let is_behind = self.heard.as_ref().is_some_and(|heard| heard.is_behind(line.pipe));
             let entry = match line.pipe {
                 Pipe::Stderr => self.translator.stderr(&line.text),
                 Pipe::Stdout if line.is_cut => self.translator.plain(&line.text),
+                Pipe::Stdout if is_behind && self.translator.has_seen(&line.text) => continue,
                 Pipe::Stdout => self.translator.stdout(&line.text),
             };
-            if let Some(entry) = entry {
+            let mut has = |entry: &Entry| self.heard.as_mut().is_some_and(|heard| heard.has(line.pipe, entry));
+            if let Some(entry) = entry.filter(|entry| !is_behind || !has(entry)) {
                 self.log(entry);
             }
             if let Some(text) = self.translator.learned.last_tool_error.take() {

@@ -42,8 +42,11 @@ use crate::store::Store;
 use crate::store::containers::{Identity, Origin};
 use crate::store::runs::RetryPolicy;
 
+use self::heard::Heard;
+
 mod ending;
 mod follow;
+mod heard;
 
 /// How much longer the host waits than the run itself, so that the run's own end is what people see.
 pub const HOST_GRACE: Duration = Duration::from_secs(15);
@@ -205,6 +208,8 @@ struct Life<'a> {
     ended_at: Option<UnixMs>,
     /// Asks for the container's state since the program inside said that it ends.
     asked_early: Option<JoinHandle<Result<Result<Option<State>>>>>,
+    /// While the container's log is followed: what of it is known.
+    heard: Option<Heard>,
     /// What of the translator's knowledge the store has.
     saved: Learned,
 }
@@ -224,6 +229,7 @@ impl<'a> Life<'a> {
             is_collected: false,
             ended_at: None,
             asked_early: None,
+            heard: None,
             saved: Learned::default(),
         }
     }

@@ -19,6 +19,14 @@ use super::wait;
 /// How long a run of a test may take; whatever takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(90);
 
+/// Whether SIGHUP means something to commands that are started from here: whoever is started with it ignored (`nohup`)
+/// goes on ignoring it, and so do its children.
+pub(crate) fn hangups_count() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap().trim();
+    u64::from_str_radix(ignored, 16).unwrap() & 1 == 0
+}
+
 /// A command about to be run.
 pub(crate) struct Al<'p> {
     project: &'p Project,

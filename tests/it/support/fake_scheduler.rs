@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use action_llama::base::clock::UnixMs;
-use action_llama::base::log_files::{Filter, LogFiles, Position, Query};
+use action_llama::base::log_files::{Filter, LogFiles, Pattern, Position, Query};
 use action_llama::scheduler::lock::ProjectLock;
 use serde_json::{Value, json};
 
@@ -97,6 +97,12 @@ pub(crate) fn json(value: &Value) -> Answer {
     Answer::Json(200, value.to_string())
 }
 
+/// A pattern as it stands in a query.
+fn pattern(encoded: &str) -> Pattern {
+    let (text, _) = form_urlencoded::parse(encoded.as_bytes()).next().expect("it is not empty");
+    Pattern::parse(&text).expect("it was checked")
+}
+
 /// The log API (gateway.md §16) over the log files of a project; `None` for other requests.
 pub(crate) fn log_api(project: &Path, request: &Request) -> Option<Answer> {
     let path = request.target.split('?').next().unwrap_or_default().strip_prefix("/api/logs/")?;
@@ -112,6 +118,7 @@ pub(crate) fn log_api(project: &Path, request: &Request) -> Option<Answer> {
         after: number("after").map(UnixMs),
         before: number("before").map(UnixMs),
         least_level: None,
+        pattern: request.query("grep").map(pattern),
     };
     let limit = number("lines").map_or(50, |lines| lines.clamp(1, 1000) as usize);
     let (files, query) = (LogFiles::new(&project.join(".al/logs"), name), Query { limit, filter: &filter });

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::base::clock::UnixMs;
 use crate::base::error::UsageError;
 use crate::base::log::Entry;
-use crate::base::log_files::{Day, Filter, LogFiles, Object, Position};
+use crate::base::log_files::{Day, Filter, LogFiles, Object, Pattern, Position};
 use crate::base::term::{Stream, Style};
 use crate::base::text::printable_json;
 use crate::base::worker;
@@ -62,7 +62,8 @@ pub(crate) fn run(args: Logs) -> Result<u8> {
     };
     let site = Site::open(&args.project, args.env.as_deref(), "al logs")?;
     let day = args.date.as_deref().and_then(Day::parse);
-    let subject = subject(&site, &args.agent, args.instance.as_deref(), day.as_ref())?;
+    let mut subject = subject(&site, &args.agent, args.instance.as_deref(), day.as_ref())?;
+    subject.filter.pattern = args.grep.as_deref().map(Pattern::parse).transpose().map_err(UsageError)?;
     let view = View { form, style: Style::of(Stream::Stdout), name: subject.name.clone() };
     let log = Log::of(site, subject)?;
     let first = log.page(At::End, args.lines)?;
@@ -99,6 +100,7 @@ fn subject(site: &Site, agent: &str, instance: Option<&str>, day: Option<&Day>) 
         after: start.map(|start| UnixMs(start.0 - 1)),
         before: start.map(|start| start.plus(Duration::from_secs(86_400))),
         least_level: None,
+        pattern: None,
     };
     Ok(Subject { name: name.to_owned(), filter })
 }

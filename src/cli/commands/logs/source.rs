@@ -17,7 +17,7 @@ pub(super) const LARGEST_PAGE: usize = 1000;
 pub(super) struct Subject {
     /// Name of the log.
     pub(super) name: String,
-    /// Instance, day.
+    /// Instance, day, pattern.
     pub(super) filter: Filter,
 }
 
@@ -150,6 +150,9 @@ impl Log {
         }
         for (name, time) in [("after", filter.after), ("before", filter.before)] {
             path += &time.map(|time| format!("&{name}={}", time.0)).unwrap_or_default();
+        }
+        if let Some(pattern) = &filter.pattern {
+            path += &format!("&grep={}", percent_encode(pattern.as_str()));
         }
         path
     }

@@ -12,10 +12,10 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use super::Plan;
 use super::database::Database;
 use super::listeners::{Bound, Listeners, Serving};
-use crate::base::Cancel;
 use crate::base::clock::UnixMs;
-use crate::base::error::AgentError;
+use crate::base::error::{AgentError, one_line};
 use crate::base::log::{Entry, Level};
+use crate::base::{Cancel, KnownSecrets, Masker};
 use crate::config::project::Settings;
 use crate::config::schedule::Zone;
 use crate::credentials::api_key::{Generated, ensure_key};
@@ -34,7 +34,7 @@ use crate::run::network::{Network, Restore};
 use crate::run::staging::Roots;
 use crate::scheduler::handle::{Event, Handle};
 use crate::scheduler::outlet::{Inlet, Outlet};
-use crate::scheduler::recover::Recovery;
+use crate::scheduler::recover::{Adoption, Recovery};
 use crate::scheduler::shell::{Parts, Phase, Scheduler, Shown};
 use crate::store::runs::RetryPolicy;
 
@@ -115,6 +115,7 @@ pub(super) fn wire(
     }
     .run(containers.context("list containers")?)?;
     warn_of_unreachable(plan, &recovered.adoptions, &bound.address.url);
+    learn_secrets(plan, &recovered.adoptions, handle.secrets());
 
     let (phase_sender, phases) = unbounded();
     let told = outlet.clone();
@@ -198,8 +199,22 @@ fn warn(plan: &Plan, text: &str) {
     let _ = writeln!(std::io::stderr(), "Warning: {text}");
 }
 
+/// Has what adopted runs say to the gateway masked from its first request on.
+fn learn_secrets(plan: &Plan, adoptions: &[Adoption], known: &KnownSecrets) {
+    for adoption in adoptions {
+        match adoption.secrets() {
+            Ok(secrets) => known.learn(adoption.instance(), Masker::new(&secrets)),
+            Err(error) => {
+                let entry = Entry::new(Level::Warn, "secrets of an adopted run cannot be read");
+                let entry = entry.field("agent", adoption.agent.as_str()).field("instance", adoption.instance());
+                plan.log.write(&entry.field("err", one_line(&error)));
+            }
+        }
+    }
+}
+
 /// Runs that were given another address of the gateway go on without it.
-fn warn_of_unreachable(plan: &Plan, adoptions: &[crate::scheduler::recover::Adoption], url: &str) {
+fn warn_of_unreachable(plan: &Plan, adoptions: &[Adoption], url: &str) {
     for adoption in adoptions.iter().filter(|adoption| adoption.gateway_url().is_some_and(|given| given != url)) {
         let entry = Entry::new(Level::Warn, "run goes on without gateway: its address has changed");
         plan.log.write(&entry.field("agent", adoption.agent.as_str()).field("instance", adoption.instance()));
