@@ -11,7 +11,7 @@ use crate::daemon::{Daemon, Project};
 use crate::figure::{Limit, mb, median, ms, print, rate};
 use crate::load::drive;
 use crate::parts::runs::Watch;
-use crate::reference::{bare_server, fsyncs_per_second};
+use crate::reference::{bare_server, fsyncs_per_second, wait_for_container};
 use crate::webhook::Webhook;
 
 const CLIENTS: usize = 16;
@@ -80,7 +80,7 @@ fn claims(daemon: &mut Daemon) -> Result<Duration> {
     for _ in 0..ENDS {
         let running = daemon.running_since("busy")?;
         // One that has not started yet would never die.
-        watch.time_of("start", &running.0)?;
+        wait_for_container(&running.0)?;
         daemon.post("/control/agents/busy/kill", &json!({}))?;
         let next = daemon.next_running("busy", &running.0)?;
         let died = watch.time_of("die", &running.0)?;
