@@ -27,6 +27,8 @@ mod context;
 mod exchange;
 #[cfg(test)]
 mod fallback_tests;
+#[cfg(test)]
+mod formats_tests;
 
 /// How often in a row a model that ran into the output limit is asked to go on.
 const MOST_CONTINUATIONS: u32 = 2;
@@ -387,6 +389,7 @@ mod tests {
     /// A session that is being tested.
     pub(super) struct Bench {
         dir: tempfile::TempDir,
+        pub(super) system: String,
         pub(super) script: Script,
         /// Further models.
         pub(super) others: Vec<Script>,
@@ -435,6 +438,7 @@ mod tests {
             };
             Self {
                 dir: tempfile::tempdir().unwrap(),
+                system: "system".into(),
                 script,
                 others: Vec::new(),
                 limits: Limits::default(),
@@ -460,7 +464,7 @@ mod tests {
 
         pub(super) fn input(&self) -> Input {
             Input {
-                system: "system".into(),
+                system: self.system.clone(),
                 prompt: String::new(),
                 models: Vec::new(),
                 tool_dir: self.dir.path().into(),
@@ -503,7 +507,8 @@ mod tests {
         }
     }
 
-    fn name(event: &Event<'_>) -> String {
+    /// An event in one word, with what matters about it.
+    pub(super) fn name(event: &Event<'_>) -> String {
         match event {
             Event::TextDelta(_) => "text".into(),
             Event::MessageStart(role) => format!("start {role:?}"),
