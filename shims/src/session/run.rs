@@ -33,7 +33,7 @@ mod formats_tests;
 /// How often in a row a model that ran into the output limit is asked to go on.
 const MOST_CONTINUATIONS: u32 = 2;
 /// How many results that look like missing permissions end a session.
-const MOST_PERMISSION_ERRORS: u32 = 3;
+pub const MOST_PERMISSION_ERRORS: u32 = 3;
 
 const CONTINUE: &str =
     "Your last answer was cut off because it reached the output limit. Go on from exactly where it stopped.";
@@ -302,7 +302,12 @@ fn complete(message: &mut Assistant, price: &crate::wire::config::Price) {
 }
 
 fn is_permission_error(result: &ToolResult) -> bool {
-    let text = if result.is_error { result.text().to_lowercase() } else { return false };
+    result.is_error && is_permission_text(&result.text())
+}
+
+/// Whether the text of a failed call says that a permission is missing (agent-session.md §6.3).
+pub fn is_permission_text(text: &str) -> bool {
+    let text = text.to_lowercase();
     PERMISSION_TEXTS.iter().any(|pattern| text.contains(pattern))
 }
 
