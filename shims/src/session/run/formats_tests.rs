@@ -394,3 +394,45 @@ fn sealed_thinking_that_a_server_cannot_open_is_left_out() {
     let (_, outcome) = run_with(vec![format.table(&server.url, "")]);
     assert!(matches!(outcome.end, End::Failed { error, .. } if error.kind == Kind::InvalidRequest));
 }
+
+#[test]
+fn absurd_counts_of_tokens_end_nothing_but_the_session() {
+    let huge = u64::MAX;
+    for format in FORMATS {
+        let stream = match format {
+            Format::Anthropic => sse([
+                json!({"type": "message_start", "message": {"usage": {"input_tokens": huge, "output_tokens": huge,
+                    "cache_read_input_tokens": huge, "cache_creation_input_tokens": huge}}}),
+                json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}}),
+                json!({"type": "message_stop"}),
+            ]),
+            Format::Responses => sse([json!({"type": "response.completed", "response": {"usage":
+                {"input_tokens": huge, "output_tokens": huge, "input_tokens_details": {"cached_tokens": huge}}}})]),
+            Format::Chat => sse([json!({"choices": [{"delta": {"content": "x"}, "finish_reason": "stop"}],
+                "usage": {"prompt_tokens": huge, "completion_tokens": huge, "total_tokens": huge}})]),
+            Format::Google => sse([json!({"candidates": [{"content": {"parts": []}, "finishReason": "STOP"}],
+                "usageMetadata": {"promptTokenCount": huge, "candidatesTokenCount": huge, "thoughtsTokenCount": huge}})]),
+        };
+        let server = Fake::start(vec![Given::stream(stream.clone()), Given::stream(stream)]);
+        let (_, outcome) = run_with(vec![format.table(&server.url, "")]);
+        // More than the window holds, whatever has come.
+        let End::Failed { error, .. } = outcome.end else { panic!("{format:?}: {:?}", outcome.end) };
+        assert_eq!(error.kind, Kind::ContextOverflow, "{format:?}");
+        assert!(outcome.usage.total_tokens > 1 << 40, "{format:?}");
+    }
+}
+
+/// A model that thinks by budget refuses a conversation whose last response does not begin with its thinking.
+#[test]
+fn a_model_that_wants_its_own_thinking_gets_none_asked_for_after_a_fallback() {
+    let refused = "messages.1.content.0.type: Expected `thinking` or `redacted_thinking`, but found `text`. When \
+                   `thinking` is enabled, a final `assistant` message must start with a thinking block.";
+    let first = Fake::start(vec![Format::Chat.calls("a", "echo a"), no_credit()]);
+    let answers = vec![refusal(400, "invalid_request_error", refused), Format::Anthropic.done()];
+    let second = Fake::start(answers);
+    let (events, outcome) =
+        run_with(vec![Format::Chat.table(&first.url, "-1"), Format::Anthropic.table(&second.url, "-2")]);
+    assert!(matches!(outcome.end, End::Completed), "{:?} {events:?}", outcome.end);
+    let asked: Vec<bool> = second.received().iter().map(|request| request.body.get("thinking").is_some()).collect();
+    assert_eq!(asked, [true, false]);
+}
