@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value as Json};
 use shims::credential_types::{self, Group};
 use shims::session::registry::Registry;
-use shims::wire::config::{AgentConfig, Limits, ModelConfig, PreflightStep};
+use shims::wire::config::{AgentConfig, Harness, Limits, ModelConfig, PreflightStep};
 use toml::{Table, Value};
 
 use super::check::quoted;
@@ -26,7 +26,7 @@ use crate::model::names::{AgentName, CredentialRef};
 /// Name of the file that makes a directory an agent.
 pub(super) const FILE: &str = "agent-config.toml";
 /// Keys of the baked configuration that are not copied from the file as they are.
-const TYPED: [&str; 6] = ["name", "credentials", "model", "models", "preflight", "limits"];
+const TYPED: [&str; 7] = ["name", "credentials", "model", "models", "preflight", "limits", "harness"];
 
 /// An agent as its file says. Usable when no error finding belongs to it.
 #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ pub struct Agent {
     pub dir: PathBuf,
     /// Without duplicates.
     pub credentials: Vec<CredentialRef>,
-    /// First choice first; never empty in a usable agent.
+    /// First choice first; empty in a usable agent only when its harness needs none.
     pub models: Vec<ModelConfig>,
     /// `None` also when what the file says is no schedule.
     pub schedule: Option<Schedule>,
@@ -44,6 +44,8 @@ pub struct Agent {
     pub params: Map<String, Json>,
     /// What a run may use.
     pub limits: Limits,
+    /// The program in place of the built-in loop; `None` also when the table has no usable value.
+    pub harness: Option<Harness>,
     /// Simultaneous runs; 0 is a disabled agent.
     pub scale: u64,
     /// Seconds.
@@ -74,6 +76,7 @@ impl Agent {
             models: if self.models.len() > 1 { self.models.clone() } else { Vec::new() },
             preflight: self.preflight.clone(),
             limits: self.limits.clone(),
+            harness: self.harness.clone(),
             other,
         }
     }
@@ -199,7 +202,9 @@ impl Checker<'_> {
         let scale = number("scale").unwrap_or(1);
         let timeout = number("timeout").unwrap_or(self.project.settings.local.timeout);
         let schedule = self.schedule(raw, table, scale);
-        let models = self.models(raw, table);
+        let file = with_inherited(json.clone(), self.project);
+        let harness = self.harness(raw, &file);
+        let models = self.models(raw, table, harness.as_ref());
         let credentials = self.credentials(table);
         let triggers = raw.get("webhooks").map_or_else(Vec::new, |value| {
             webhook::triggers(value, &self.project.sources, &self.file, &mut self.findings)
@@ -210,7 +215,6 @@ impl Checker<'_> {
         let steps = json.get("preflight").and_then(Json::as_array).cloned().unwrap_or_default();
         let instructions = self.instructions(dir);
         let has_dockerfile = self.dockerfile(dir);
-        let file = with_inherited(json, self.project);
         let limits = file.get("limits").and_then(|limits| serde_json::from_value(limits.clone()).ok());
         let limits: Limits = limits.unwrap_or_default();
         self.cost_limit(raw, &limits, &models);
@@ -224,6 +228,7 @@ impl Checker<'_> {
             preflight: steps.into_iter().filter_map(|step| serde_json::from_value(step).ok()).collect(),
             params: file.get("params").and_then(Json::as_object).cloned().unwrap_or_default(),
             limits,
+            harness,
             scale,
             timeout,
             instructions,
@@ -262,7 +267,34 @@ impl Checker<'_> {
         }
     }
 
-    fn models(&mut self, raw: &Table, table: &Table) -> Vec<ModelConfig> {
+    /// The program that holds the sessions, checked as far as that is possible without its image.
+    fn harness(&mut self, raw: &Table, file: &Map<String, Json>) -> Option<Harness> {
+        let harness: Harness = serde_json::from_value(file.get("harness")?.clone()).ok()?;
+        if !harness.is_external() {
+            return Some(harness);
+        }
+        let own = raw.contains_key("harness");
+        let place = if own { &self.file } else { self.project.merged.file_of("harness.type") }.to_owned();
+        let mut error =
+            |key: &str, message: &str| self.findings.push(Finding::at(Severity::Error, &place, key, message));
+        match harness.command.first() {
+            None if harness.kind == "command" => {
+                error("harness.command", "is missing; write the program and its arguments as an array of strings");
+            }
+            Some(program) if program.is_empty() => error("harness.command", "begins with an empty name"),
+            _ => {}
+        }
+        let names_file = harness.command.iter().any(|part| part.contains("{promptFile}"));
+        if harness.prompt.as_deref() == Some("file") && !names_file {
+            error("harness.prompt", "\"file\" needs {promptFile} in harness.command");
+        }
+        let program = harness.command.first().map_or(harness.kind.as_str(), String::as_str);
+        let note = format!("the image must contain {program}; install it in agents/{}/Dockerfile", self.name);
+        self.findings.push(Finding::at(Severity::Note, &place, "harness.type", note));
+        Some(harness)
+    }
+
+    fn models(&mut self, raw: &Table, table: &Table, harness: Option<&Harness>) -> Vec<ModelConfig> {
         if let Some(Value::Table(own)) = raw.get("model") {
             self.findings.extend(model::findings(own, "model", &|_| self.file.clone()));
         }
@@ -278,7 +310,8 @@ impl Checker<'_> {
             (None, _) => (self.project.model_list.clone(), self.project.merged.file_of("model.authType").to_owned()),
         };
         let wanted = ["model", "models"].iter().any(|key| raw.contains_key(*key));
-        if models.is_empty() && !wanted && self.project.table("model").is_none() {
+        let needed = harness.is_none_or(Harness::needs_model);
+        if models.is_empty() && needed && !wanted && self.project.table("model").is_none() {
             let message = format!("there is no model; add [model] to config.toml or to {}", self.file);
             self.findings.push(Finding::at(Severity::Error, "config.toml", "model", message));
         }
@@ -423,6 +456,52 @@ mod tests {
             std::fs::write(path, content).unwrap();
         }
         load(dir.path(), &Home::at(dir.path().join("home")), &Selection::default()).unwrap()
+    }
+
+    /// What is said of an agent with these files.
+    fn findings(config: &str, own: &str) -> Vec<String> {
+        let files = [("config.toml", config), ("agents/dev/agent-config.toml", own), ("agents/dev/ACTIONS.md", "x")];
+        let loaded = loaded(&files);
+        loaded.findings.iter().map(|finding| format!("{:?} {finding}", finding.severity)).collect()
+    }
+
+    #[test]
+    fn another_program_must_be_in_the_image_and_must_be_named() {
+        #[track_caller]
+        fn case(harness: &str, expected: &[&str]) {
+            let config = "[model]\nprovider = 'mock'\nmodel = 'echo'\n";
+            let found = findings(config, &format!("schedule = '@daily'\n[harness]\n{harness}"));
+            assert_eq!(found, expected, "{harness}");
+        }
+        let note = |program: &str| {
+            format!(
+                "Note agents/dev/agent-config.toml: harness.type: the image must contain {program}; install it in \
+                 agents/dev/Dockerfile (agent \"dev\")"
+            )
+        };
+        let error = |what: &str| format!("Error agents/dev/agent-config.toml: harness.{what} (agent \"dev\")");
+        case("type = 'builtin'", &[]);
+        case("type = 'goose'", &[&note("goose")]);
+        case("type = 'codex'\ncommand = ['/opt/codex']", &[&note("/opt/codex")]);
+        let missing = error("command: is missing; write the program and its arguments as an array of strings");
+        case("type = 'command'", &[&missing, &note("command")]);
+        let unnamed = error("prompt: \"file\" needs {promptFile} in harness.command");
+        case("type = 'command'\ncommand = ['x']\nprompt = 'file'", &[&unnamed, &note("x")]);
+        case("type = 'command'\ncommand = ['x', '-f{promptFile}']\nprompt = 'file'", &[&note("x")]);
+    }
+
+    #[test]
+    fn a_command_of_ones_own_needs_no_model_and_is_inherited_whole() {
+        let own = "schedule = '@daily'\n";
+        let loaded = loaded(&[
+            ("config.toml", "[harness]\ntype = 'command'\ncommand = ['x']\nenv = { A = '1' }\n"),
+            ("agents/dev/agent-config.toml", own),
+            ("agents/other/agent-config.toml", &format!("{own}[harness]\ntype = 'pi'\n")),
+        ]);
+        assert!(loaded.is_usable("dev") && !loaded.is_usable("other"), "{:?}", loaded.findings);
+        let baked = |name: &str| serde_json::to_value(loaded.agent(name).unwrap().baked()).unwrap();
+        assert_eq!(baked("dev")["harness"], json!({"type": "command", "command": ["x"], "env": {"A": "1"}}));
+        assert_eq!(baked("other")["harness"], json!({"type": "pi"}));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! containers.md §6.3).
 
 use shims::credential_types::{self, Group};
+use shims::wire::config::Harness;
 
 use super::agent::Agent;
 use super::{Loaded, model};
@@ -50,12 +51,17 @@ impl Agent {
         all
     }
 
+    /// Whether its sessions ask a model that is configured here.
+    fn needs_model(&self) -> bool {
+        self.harness.as_ref().is_none_or(Harness::needs_model)
+    }
+
     fn model_keys(&self) -> impl Iterator<Item = (CredentialRef, Demand)> {
         let usable = self.models.iter().enumerate().filter(|(_, model)| model.auth_type.as_deref() != Some("pi_auth"));
         usable.filter_map(|(index, model)| {
             let key = model::key_of(model, &self.credentials)?;
             let demand = match index {
-                _ if key.optional || self.has_test_script => Demand::Optional,
+                _ if key.optional || self.has_test_script || !self.needs_model() => Demand::Optional,
                 0 => Demand::Required,
                 _ => Demand::Wanted,
             };
@@ -78,6 +84,7 @@ impl Agent {
             let Some(key) = model::key_of(model, &self.credentials).filter(|key| !key.optional) else { continue };
             match index {
                 _ if scope == Scope::Run && self.has_test_script => {}
+                _ if !self.needs_model() => {}
                 0 => required.push(key.reference),
                 _ => fallback.push(key.reference),
             }

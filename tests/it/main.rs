@@ -30,6 +30,7 @@ mod http_webhooks;
 mod run_calls;
 mod run_docker;
 mod run_hardening;
+mod run_harness;
 mod run_images;
 mod run_input;
 mod run_json;

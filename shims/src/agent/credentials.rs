@@ -59,10 +59,10 @@ pub(super) enum Need {
 }
 
 impl Need {
-    /// What a run of this agent needs; a script needs no model key.
-    pub(super) fn of(config: &AgentConfig, has_script: bool) -> Self {
+    /// What a run of this agent needs. `without_model`: it asks no model itself, and so needs no key.
+    pub(super) fn of(config: &AgentConfig, without_model: bool) -> Self {
         let first = config.model_list().first().map(|model| KeyRef::of(model, &config.credentials));
-        let no_key = has_script || matches!(first, Some(None | Some(KeyRef { demanded: false, .. })));
+        let no_key = without_model || matches!(first, Some(None | Some(KeyRef { demanded: false, .. })));
         if no_key && config.credentials.is_empty() { Self::None } else { Self::Some }
     }
 }
@@ -261,6 +261,15 @@ pub(super) fn choose_models(
         }
     }
     Ok(choices)
+}
+
+/// The first model of the agent, for a program that may do without.
+pub(super) fn models_at_hand(config: &AgentConfig, credentials: &Credentials) -> Vec<ModelChoice> {
+    let first = config.model_list().first().map(|model| {
+        let key = choose_model(config, model, credentials).ok().and_then(|choice| choice.key);
+        ModelChoice { config: (*model).clone(), key }
+    });
+    first.into_iter().collect()
 }
 
 /// A model with its key.

@@ -8,6 +8,7 @@ mod ending;
 mod gateway;
 mod git;
 mod hardening;
+mod harness;
 mod model_session;
 mod preflight;
 mod prompt;
@@ -172,11 +173,12 @@ impl Worker {
 
         // 7–8: credentials, and what programs are told about them.
         let script = script::find(&paths.statics);
-        let need = Need::of(&agent.config, script.is_some());
+        let need = Need::of(&agent.config, script.is_some() || !agent.config.needs_model());
         let credentials = credentials::load(&paths, &secret_variables, gateway.as_ref(), need, report)?;
         report.mask_secrets(credentials.values().chain(&run_secret));
         let models = match script {
             Some(_) => Vec::new(),
+            None if !agent.config.needs_model() => credentials::models_at_hand(&agent.config, &credentials),
             None => credentials::choose_models(&agent.config, &credentials, report)?,
         };
         let refs = &agent.config.credentials;
@@ -195,7 +197,11 @@ impl Worker {
         }
         let prompt = prompt::assemble(&paths.statics, prompt)?;
         let setting = Setting { paths: &paths, environment, models, prompt, deadline, usage, cancel, tool_groups };
-        Ok(match model_session::hold(&agent, setting, report)? {
+        let ended = match agent.config.external_harness() {
+            Some(harness) => harness::hold(&agent, harness, setting, report)?,
+            None => model_session::hold(&agent, setting, report)?,
+        };
+        Ok(match ended {
             Ended::Regularly { output_length } => Finish::Evaluate { signals, output_length },
             Ended::With(code) => Finish::With(code),
         })

@@ -1,6 +1,7 @@
 //! Holds the model session of a run and turns its outcome into log lines and an exit code (containers.md §10.8,
 //! agent-session.md §6.4).
 
+use std::path::Path;
 use std::time::{Instant, SystemTime};
 
 use anyhow::{Result, anyhow, bail};
@@ -22,7 +23,7 @@ use crate::wire::{exit, paths};
 pub(super) struct Setting<'a> {
     pub paths: &'a Paths,
     pub environment: Environment,
-    /// Never empty.
+    /// Empty only when another program holds the session.
     pub models: Vec<ModelChoice>,
     /// The full user prompt.
     pub prompt: String,
@@ -49,7 +50,7 @@ pub(super) fn hold(agent: &Agent, setting: Setting<'_>, report: &Reporter) -> Re
     let Setting { paths, environment, models, prompt, deadline, usage, cancel, tool_groups } = setting;
     let mut log = SessionLog::new(report, usage.clone(), prompt.chars().count());
     let input = Input {
-        system: system_prompt(agent, paths),
+        system: system_prompt(agent, paths, &paths.tools, Audience::Unattended),
         prompt,
         models,
         tool_dir: paths.tools.clone(),
@@ -100,14 +101,15 @@ pub(super) fn look_up(choice: &ModelChoice, environment: &Environment) -> Result
     Ok(provider.model().clone())
 }
 
-fn system_prompt(agent: &Agent, paths: &Paths) -> String {
+/// The system prompt for a session whose tools work in `tool_dir`.
+pub(super) fn system_prompt(agent: &Agent, paths: &Paths, tool_dir: &Path, audience: Audience) -> String {
     SystemPrompt {
         agent: &agent.config.name,
         instructions_path: &paths.statics.join(paths::INSTRUCTIONS_NAME).to_string_lossy(),
         instructions: &agent.instructions,
-        tool_dir: &paths.tools.to_string_lossy(),
+        tool_dir: &tool_dir.to_string_lossy(),
         now: SystemTime::now(),
-        audience: Audience::Unattended,
+        audience,
     }
     .render()
 }

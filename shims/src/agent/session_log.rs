@@ -13,9 +13,9 @@ use crate::wire::log::Level;
 use crate::wire::usage::Usage;
 
 /// Characters of a command line.
-const COMMAND_LIMIT: usize = 200;
+pub(super) const COMMAND_LIMIT: usize = 200;
 /// Characters of a tool's error text.
-const RESULT_LIMIT: usize = 1000;
+pub(super) const RESULT_LIMIT: usize = 1000;
 /// Characters of the JSON of messages and turns.
 const CONTENT_LIMIT: usize = 500;
 
@@ -42,7 +42,7 @@ impl UsageSoFar {
     }
 
     /// From now on there is a session.
-    fn start(&self) {
+    pub(super) fn start(&self) {
         *self.lock() = Some(Known::default());
     }
 

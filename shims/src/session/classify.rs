@@ -271,6 +271,15 @@ fn match_rest(pattern: &str, text: &str) -> bool {
     after.len() < text.len() && after.strip_prefix(literal).is_some_and(|tail| match_rest(more, tail))
 }
 
+/// The context window in tokens that a provider names when it refuses a request as too long. Only a text that means
+/// input and room for the answer together: `maximum context length is 8192 tokens`.
+pub(super) fn named_window(message: &str) -> Option<u64> {
+    let message = message.to_lowercase();
+    let (_, rest) = message.split_once("maximum context length is ")?;
+    let (number, _) = rest.split_once(" tokens")?;
+    number.replace([',', '_'], "").parse().ok().filter(|tokens| *tokens > 0)
+}
+
 /// The parameter of ours that an error names: compared as whole words without regard to case and `_`; of several the
 /// one that is named first. A word that starts with `reasoning`, `thinking` or `prompt_mode` means whichever parameter
 /// of thinking was sent.
@@ -278,7 +287,9 @@ fn rejected(report: &Report, sent: &[&str]) -> Option<String> {
     let message = report.message.to_lowercase();
     let about_thinking =
         ["signature", "cannot be modified", "must start with"].iter().any(|word| message.contains(word));
-    if message.contains("thinking") && about_thinking {
+    // OpenAI's sealed thinking is bound to the organisation, which another key of the same model may not belong to.
+    let unreadable = report.words.iter().any(|word| word == "invalid_encrypted_content");
+    if unreadable || (message.contains("thinking") && about_thinking) {
         return Some(THINKING_BLOCKS.into());
     }
     let text = format!("{} {}", report.param.as_deref().unwrap_or_default(), report.message);
@@ -439,6 +450,16 @@ mod tests {
         assert_eq!(answer(400, r#"{"error":{"code":"context_length_exceeded"}}"#).kind, Kind::ContextOverflow);
         assert_eq!(answer(400, "  ").kind, Kind::ContextOverflow);
         assert_eq!(answer(422, "").kind, Kind::InvalidRequest);
+    }
+
+    #[test]
+    fn some_providers_name_their_window() {
+        let vllm = "This model's maximum context length is 8192 tokens. However, you requested 18284 tokens (1900 in \
+                    the messages, 16384 in the completion).";
+        assert_eq!(named_window(vllm), Some(8192));
+        assert_eq!(named_window("Maximum context length is 131,072 tokens"), Some(131_072));
+        assert_eq!(named_window("maximum context length is unknown tokens"), None);
+        assert_eq!(named_window("prompt is too long: 5000 tokens > 4000 maximum"), None);
     }
 
     #[test]

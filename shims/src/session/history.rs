@@ -64,6 +64,7 @@ pub(super) struct Reply<'a> {
 /// What of a conversation is sent to `model`.
 pub(super) fn for_model<'a>(messages: &'a [Message], model: &Model) -> Vec<Turn<'a>> {
     let mut turns = Vec::new();
+    let mut ids = SentIds::new(model);
     let mut at = 0;
     while let Some(message) = messages.get(at) {
         at += 1;
@@ -74,7 +75,7 @@ pub(super) fn for_model<'a>(messages: &'a [Message], model: &Model) -> Vec<Turn<
             Message::Assistant(assistant) => {
                 let results: Vec<&ToolResult> = messages[at..].iter().map_while(as_result).collect();
                 at += results.len();
-                add_response(&mut turns, assistant, &results, model);
+                add_response(&mut turns, assistant, &results, model, &mut ids);
             }
         }
     }
@@ -129,15 +130,23 @@ fn add_user<'a>(turns: &mut Vec<Turn<'a>>, parts: Vec<Part<'a>>) {
     }
 }
 
-fn add_response<'a>(turns: &mut Vec<Turn<'a>>, assistant: &'a Assistant, results: &[&'a ToolResult], model: &Model) {
-    let pieces = pieces(assistant, model);
+fn add_response<'a>(
+    turns: &mut Vec<Turn<'a>>,
+    assistant: &'a Assistant,
+    results: &[&'a ToolResult],
+    model: &Model,
+    ids: &mut SentIds,
+) {
+    let own = is_own(assistant, model);
+    let ids: Vec<Cow<'a, str>> = assistant.calls().map(|call| ids.of(&call.id, own)).collect();
+    let pieces = pieces(assistant, model, &ids);
     // Thinking alone is no response that any provider takes back.
     let thinking = |piece: &Piece<'_>| matches!(piece, Piece::Thinking { .. } | Piece::Redacted { .. });
     if pieces.iter().all(thinking) {
         return;
     }
-    let own = is_own(assistant, model);
-    let replies: Vec<Reply<'a>> = assistant.calls().map(|call| reply(call, results, own, model)).collect();
+    let calls = assistant.calls().zip(ids);
+    let replies: Vec<Reply<'a>> = calls.map(|(call, id)| reply(call, id, results, model)).collect();
     match turns.last_mut() {
         Some(Turn::Assistant(before)) => before.extend(pieces),
         _ => turns.push(Turn::Assistant(pieces)),
@@ -147,7 +156,9 @@ fn add_response<'a>(turns: &mut Vec<Turn<'a>>, assistant: &'a Assistant, results
     }
 }
 
-fn pieces<'a>(assistant: &'a Assistant, model: &Model) -> Vec<Piece<'a>> {
+/// `ids` are those of the calls, in their order.
+fn pieces<'a>(assistant: &'a Assistant, model: &Model, ids: &[Cow<'a, str>]) -> Vec<Piece<'a>> {
+    let mut ids = ids.iter();
     let own = is_own(assistant, model);
     let text = |text: &'a str, signature: Option<&'a str>| {
         let says_something = !text.trim().is_empty() || (model.api == "google" && signature.is_some());
@@ -163,7 +174,7 @@ fn pieces<'a>(assistant: &'a Assistant, model: &Model) -> Vec<Piece<'a>> {
         Block::Thinking { redacted: true, .. } => None,
         Block::Thinking { text, signature: Some(signature), .. } if own => Some(Piece::Thinking { text, signature }),
         Block::Thinking { text: content, .. } => text(content, None),
-        Block::ToolCall(call) => Some(Piece::Call { id: sent_id(&call.id, own, model), call, own }),
+        Block::ToolCall(call) => ids.next().map(|id| Piece::Call { id: id.clone(), call, own }),
     });
     pieces.collect()
 }
@@ -173,8 +184,8 @@ fn is_own(assistant: &Assistant, model: &Model) -> bool {
     assistant.provider == model.provider && assistant.model == model.id
 }
 
-fn reply<'a>(call: &'a ToolCall, results: &[&'a ToolResult], own: bool, model: &Model) -> Reply<'a> {
-    let (id, tool) = (sent_id(&call.id, own, model), call.name.as_str());
+fn reply<'a>(call: &'a ToolCall, id: Cow<'a, str>, results: &[&'a ToolResult], model: &Model) -> Reply<'a> {
+    let tool = call.name.as_str();
     match results.iter().find(|result| result.call_id == call.id) {
         Some(result) => Reply { id, tool, content: parts(&result.content, model), is_error: result.is_error },
         None => {
@@ -199,12 +210,38 @@ fn without_nul(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { text.replace('\0', "").into() } else { text.into() }
 }
 
-/// The id of a call as the target gets it. The OpenAI formats get their own ids back as they are.
-fn sent_id<'a>(id: &'a str, own: bool, model: &Model) -> Cow<'a, str> {
-    match model.api {
-        "responses" | "chat" if own => id.into(),
-        "responses" | "chat" => plain_id(split_id(id).0),
-        _ => plain_id(id),
+/// The ids of calls as the target gets them.
+struct SentIds {
+    api: &'static str,
+    /// All of this conversation.
+    used: HashSet<String>,
+}
+
+impl SentIds {
+    fn new(model: &Model) -> Self {
+        Self { api: model.api, used: HashSet::new() }
+    }
+
+    /// The next one. The OpenAI formats get their own ids back as they are. Others become what every provider takes, and
+    /// different from each other: some servers begin to count anew with every response, which others refuse.
+    fn of<'a>(&mut self, id: &'a str, own: bool) -> Cow<'a, str> {
+        let sent = match self.api {
+            "responses" | "chat" if own => return id.into(),
+            "responses" | "chat" => plain_id(split_id(id).0),
+            _ => plain_id(id),
+        };
+        if self.used.insert(sent.clone().into_owned()) {
+            return sent;
+        }
+        let mut number = 2;
+        loop {
+            let end = format!("_{number}");
+            let other = format!("{}{end}", &sent[..sent.len().min(LONGEST_ID - end.len())]);
+            if self.used.insert(other.clone()) {
+                return other.into();
+            }
+            number += 1;
+        }
     }
 }
 
@@ -379,6 +416,43 @@ mod tests {
         case("anthropic", "m", "call_1_fc_2");
         assert_eq!(split_id("a|b"), ("a|b", None));
         assert_eq!(split_id("a|fc_b"), ("a", Some("fc_b")));
+    }
+
+    #[test]
+    fn ids_that_a_server_gives_again_and_again_are_told_apart_for_another() {
+        let long = |end: &str| format!("{}{end}", "x".repeat(70));
+        let messages = [
+            response("other", vec![call("call_1"), call("call_2"), call(&long("a"))]),
+            result("call_1", vec![Content::Text("first".into())]),
+            result("call_2", vec![]),
+            result(&long("a"), vec![]),
+            response("other", vec![call("call_1"), call("call_1_2"), call(&long("b"))]),
+            result("call_1", vec![Content::Text("second".into())]),
+            result("call_1_2", vec![]),
+            result(&long("b"), vec![]),
+        ];
+        let turns = for_model(&messages, &model(true));
+        let mut seen = Vec::new();
+        for turn in &turns {
+            let ids: Vec<String> = match turn {
+                Turn::Assistant(pieces) => pieces
+                    .iter()
+                    .map(|piece| match piece {
+                        Piece::Call { id, .. } => id.to_string(),
+                        other => panic!("{other:?}"),
+                    })
+                    .collect(),
+                Turn::Results(replies) => replies.iter().map(|reply| reply.id.to_string()).collect(),
+                Turn::User(_) => panic!("{turn:?}"),
+            };
+            seen.push(ids);
+        }
+        let (x64, x62) = ("x".repeat(64), "x".repeat(62));
+        let first = ["call_1".to_owned(), "call_2".into(), x64];
+        let second = ["call_1_2".to_owned(), "call_1_2_2".into(), format!("{x62}_2")];
+        assert_eq!(seen, [&first, &first, &second, &second]);
+        let Turn::Results(replies) = &turns[3] else { panic!("{turns:?}") };
+        assert_eq!(replies[0].content, [Part::Text("second".into())]);
     }
 
     #[test]

@@ -39,6 +39,16 @@ impl Candidate {
     pub(super) fn limit_window(&mut self, tokens: u64) {
         self.window = Some(self.window().min(tokens));
     }
+
+    /// Lets the window be so many tokens.
+    pub(super) fn set_window(&mut self, tokens: u64) {
+        self.window = Some(tokens);
+    }
+
+    /// Whether the window is not the one of the configuration, but what a refused request told.
+    pub(super) fn is_window_guessed(&self) -> bool {
+        self.window.is_some()
+    }
 }
 
 /// All models, first choice first.

@@ -34,7 +34,7 @@ mod sse;
 pub mod tools;
 
 pub use http::{proxy, roots};
-pub use run::{Session, run};
+pub use run::{MOST_PERMISSION_ERRORS, Session, is_permission_text, run};
 pub use tools::{Surroundings, ToolGroups};
 
 /// What a session needs.

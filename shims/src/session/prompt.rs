@@ -22,12 +22,19 @@ pub enum Audience {
     Unattended,
     /// A person reads and answers.
     Person,
+    /// Nobody is there, and another program holds the session with tools of its own.
+    UnattendedElsewhere,
 }
 
 const UNATTENDED: &str = "\
 You are an autonomous agent that can program. Action Llama has started you in a container of your own to do one job: \
 you read files, run shell commands, and edit and write files until it is done. Nobody is watching and nobody can answer \
 a question before you have finished, so decide yourself and go on.";
+
+const UNATTENDED_ELSEWHERE: &str = "\
+You are an autonomous agent that can program. Action Llama has started you in a container of your own to do one job: \
+work with your tools until it is done. Nobody is watching and nobody can answer a question before you have finished, so \
+decide yourself and go on. When you are done, report as plain text what you have done.";
 
 const PERSON: &str = "\
 You are an agent that can program, part of Action Llama. You help the person you are talking to: you read files, run \
@@ -53,8 +60,9 @@ impl SystemPrompt<'_> {
     /// The text. Date and directory come last, so that everything before them is the same in every run.
     pub fn render(&self) -> String {
         let role = match self.audience {
-            Audience::Unattended => UNATTENDED,
-            Audience::Person => PERSON,
+            Audience::Unattended => format!("{UNATTENDED}\n\n{TOOLS_AND_RULES}"),
+            Audience::Person => format!("{PERSON}\n\n{TOOLS_AND_RULES}"),
+            Audience::UnattendedElsewhere => UNATTENDED_ELSEWHERE.to_owned(),
         };
         let fallback;
         let instructions = if self.instructions.trim().is_empty() {
@@ -64,7 +72,7 @@ impl SystemPrompt<'_> {
             self.instructions.trim_end()
         };
         format!(
-            "{role}\n\n{TOOLS_AND_RULES}\n\n# Project Context\n\nWhat follows are the instructions of this \
+            "{role}\n\n# Project Context\n\nWhat follows are the instructions of this \
              project:\n\n## {path}\n\n{instructions}\n\nCurrent date and time: {now}\nCurrent working directory: {dir}",
             path = self.instructions_path,
             now = date_and_time(self.now),

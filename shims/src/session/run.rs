@@ -27,11 +27,13 @@ mod context;
 mod exchange;
 #[cfg(test)]
 mod fallback_tests;
+#[cfg(test)]
+mod formats_tests;
 
 /// How often in a row a model that ran into the output limit is asked to go on.
 const MOST_CONTINUATIONS: u32 = 2;
 /// How many results that look like missing permissions end a session.
-const MOST_PERMISSION_ERRORS: u32 = 3;
+pub const MOST_PERMISSION_ERRORS: u32 = 3;
 
 const CONTINUE: &str =
     "Your last answer was cut off because it reached the output limit. Go on from exactly where it stopped.";
@@ -300,7 +302,12 @@ fn complete(message: &mut Assistant, price: &crate::wire::config::Price) {
 }
 
 fn is_permission_error(result: &ToolResult) -> bool {
-    let text = if result.is_error { result.text().to_lowercase() } else { return false };
+    result.is_error && is_permission_text(&result.text())
+}
+
+/// Whether the text of a failed call says that a permission is missing (agent-session.md §6.3).
+pub fn is_permission_text(text: &str) -> bool {
+    let text = text.to_lowercase();
     PERMISSION_TEXTS.iter().any(|pattern| text.contains(pattern))
 }
 
@@ -387,6 +394,7 @@ mod tests {
     /// A session that is being tested.
     pub(super) struct Bench {
         dir: tempfile::TempDir,
+        pub(super) system: String,
         pub(super) script: Script,
         /// Further models.
         pub(super) others: Vec<Script>,
@@ -435,6 +443,7 @@ mod tests {
             };
             Self {
                 dir: tempfile::tempdir().unwrap(),
+                system: "system".into(),
                 script,
                 others: Vec::new(),
                 limits: Limits::default(),
@@ -460,7 +469,7 @@ mod tests {
 
         pub(super) fn input(&self) -> Input {
             Input {
-                system: "system".into(),
+                system: self.system.clone(),
                 prompt: String::new(),
                 models: Vec::new(),
                 tool_dir: self.dir.path().into(),
@@ -503,7 +512,8 @@ mod tests {
         }
     }
 
-    fn name(event: &Event<'_>) -> String {
+    /// An event in one word, with what matters about it.
+    pub(super) fn name(event: &Event<'_>) -> String {
         match event {
             Event::TextDelta(_) => "text".into(),
             Event::MessageStart(role) => format!("start {role:?}"),

@@ -22,6 +22,8 @@ pub struct AgentConfig {
     pub preflight: Vec<PreflightStep>,
     #[serde(skip_serializing_if = "Limits::is_empty")]
     pub limits: Limits,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub harness: Option<Harness>,
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
@@ -34,6 +36,52 @@ impl AgentConfig {
             (true, None) => Vec::new(),
             (false, _) => self.models.iter().collect(),
         }
+    }
+
+    /// The program that holds the session in place of the built-in loop.
+    pub fn external_harness(&self) -> Option<&Harness> {
+        self.harness.as_ref().filter(|harness| harness.is_external())
+    }
+
+    /// Whether a run needs a model and its key, unless it is a script.
+    pub fn needs_model(&self) -> bool {
+        self.external_harness().is_none_or(Harness::needs_model)
+    }
+}
+
+/// A `[harness]` table (agent-session.md §22.1): another program in place of the built-in loop. Absent members have the
+/// defaults of the type.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Harness {
+    /// `builtin`, also when empty, `claude`, `codex`, `pi`, `goose` or `command`.
+    #[serde(rename = "type", skip_serializing_if = "String::is_empty")]
+    pub kind: String,
+    /// Program and arguments.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// `stdin`, `arg` or `file`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
+    /// `text`, `claude-json`, `codex-json` or `pi-json`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
+    /// Further variables.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub env: BTreeMap<String, String>,
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+impl Harness {
+    /// Whether it is another program.
+    pub fn is_external(&self) -> bool {
+        !matches!(self.kind.as_str(), "" | "builtin")
+    }
+
+    /// Whether it cannot be used without a model and its key.
+    pub fn needs_model(&self) -> bool {
+        self.kind != "command"
     }
 }
 

@@ -16,6 +16,8 @@ pub const CONFIGURATION: i32 = 13;
 pub const SERVICE: i32 = 14;
 /// Nothing that could be tried again would help.
 pub const UNRECOVERABLE: i32 = 15;
+/// Somebody wanted it to end.
+pub const ABORT: i32 = 16;
 /// The run asked to be run again at once.
 pub const RERUN: i32 = 42;
 /// The run's time was over.
@@ -35,7 +37,7 @@ pub fn reason(code: i32) -> String {
         CONFIGURATION => "Configuration error".into(),
         SERVICE => "Missing dependency or service error".into(),
         UNRECOVERABLE => "Unrecoverable error".into(),
-        16 => "User-requested abort".into(),
+        ABORT => "User-requested abort".into(),
         other => format!("Unknown exit code: {other}"),
     }
 }

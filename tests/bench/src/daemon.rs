@@ -24,6 +24,16 @@ pub(crate) fn since_epoch() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("it is after 1970")
 }
 
+/// Time on a processor that the living threads of a process have had.
+pub(crate) fn cpu_of(pid: u32) -> Result<Duration> {
+    let mut nanoseconds = 0;
+    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+        let text = fs::read_to_string(task?.path().join("schedstat"))?;
+        nanoseconds += text.split(' ').next().unwrap_or_default().parse::<u64>().context("schedstat has numbers")?;
+    }
+    Ok(Duration::from_nanos(nanoseconds))
+}
+
 /// A project of agents that run scripts.
 pub(crate) struct Project {
     al: PathBuf,
@@ -62,6 +72,24 @@ impl Project {
         self.write(&format!("project/agents/{name}/test-script.sh"), script)
     }
 
+    /// Adds an agent that asks the model of this table.
+    pub(crate) fn model_agent(&self, name: &str, table: &str) -> Result<()> {
+        self.write(&format!("project/agents/{name}/agent-config.toml"), table)?;
+        self.write(&format!("project/agents/{name}/ACTIONS.md"), "Go on as long as you are told.\n")
+    }
+
+    /// `al` in the project.
+    pub(crate) fn command(&self) -> Result<Command> {
+        let mut command = Command::new(&self.al);
+        command.current_dir(self.dir.join("project"));
+        let path = std::env::var("PATH").context("PATH is set")?;
+        // A docker of the project's own comes first.
+        command.env("PATH", format!("{}:{path}", self.dir.join("bin").display()));
+        command.env("HOME", self.dir.join("home")).env("TMPDIR", self.dir.join("tmp"));
+        command.env_remove("ACTION_LLAMA_HOME");
+        Ok(command)
+    }
+
     fn write(&self, path: &str, text: &str) -> Result<()> {
         let path = self.dir.join(path);
         fs::create_dir_all(path.parent().expect("it is below the directory"))?;
@@ -73,13 +101,8 @@ impl Project {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let output = File::create(self.dir.join("al.out")).context("make a file for its output")?;
         let errors = output.try_clone()?;
-        let mut command = Command::new(&self.al);
-        command.args(["start", "-H", "--port", &port.to_string()]).current_dir(self.dir.join("project"));
-        let path = std::env::var("PATH").context("PATH is set")?;
-        // A docker of the project's own comes first.
-        command.env("PATH", format!("{}:{path}", self.dir.join("bin").display()));
-        command.env("HOME", self.dir.join("home")).env("TMPDIR", self.dir.join("tmp"));
-        command.env_remove("ACTION_LLAMA_HOME");
+        let mut command = self.command()?;
+        command.args(["start", "-H", "--port", &port.to_string()]);
         command.stdin(Stdio::null()).stdout(output).stderr(errors);
         let begin = Instant::now();
         let child = command.spawn().with_context(|| format!("start {}", self.al.display()))?;
@@ -192,13 +215,7 @@ impl Daemon {
 
     /// Time on a processor so far, all threads together.
     pub(crate) fn cpu(&self) -> Result<Duration> {
-        let mut nanoseconds = 0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
-            let text = fs::read_to_string(task?.path().join("schedstat"))?;
-            nanoseconds +=
-                text.split(' ').next().unwrap_or_default().parse::<u64>().context("schedstat has numbers")?;
-        }
-        Ok(Duration::from_nanos(nanoseconds))
+        cpu_of(self.child.id())
     }
 
     /// Ends it and what it runs.

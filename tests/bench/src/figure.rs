@@ -28,6 +28,11 @@ impl Limit {
         Self { text: mb(most), is_kept: value <= most }
     }
 
+    /// Bytes a second that are to be reached.
+    pub(crate) fn at_least(value: f64, least: f64) -> Self {
+        Self { text: format!("{:.0} MB/s", least / 1e6), is_kept: value >= least }
+    }
+
     /// Requests a second that are to be reached, and the time within which 99 of 100 are to be answered.
     pub(crate) fn rate(value: &Measured, least: f64, most: Duration) -> Self {
         let is_kept = value.failed == 0 && value.per_second() >= least && value.percentile(99.0) <= most;

@@ -110,7 +110,8 @@ pub(crate) fn file_bytes(path: &Path) -> Result<u64> {
     Ok(fs::metadata(path).with_context(|| format!("look at {}", path.display()))?.len())
 }
 
-fn docker(args: &[&str]) -> Result<String> {
+/// What a docker command prints, without the newline.
+pub(crate) fn docker(args: &[&str]) -> Result<String> {
     let output = Command::new("docker").args(args).stdin(Stdio::null()).output().context("start docker")?;
     if !output.status.success() {
         bail!("docker {}: {}", args.join(" "), String::from_utf8_lossy(&output.stderr));

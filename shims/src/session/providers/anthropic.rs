@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{COMMON_HEADERS, Progress, idle, key, name_model, parse, patience, read_stream, read_whole};
+use super::{COMMON_HEADERS, MOST_TOKENS, Progress, idle, key, name_model, parse, patience, read_stream, read_whole};
 use crate::env::Environment;
 use crate::secret::Secret;
 use crate::session::error::{Kind, ModelError};
@@ -470,7 +470,7 @@ impl<'s> Reading<'s> {
             ("cache_creation_input_tokens", &mut self.usage.cache_write_tokens),
         ];
         for (name, field) in fields {
-            *field = usage.get(name).and_then(Value::as_u64).unwrap_or(*field);
+            *field = usage.get(name).and_then(Value::as_u64).map_or(*field, |count| count.min(MOST_TOKENS));
         }
     }
 

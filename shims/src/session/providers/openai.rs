@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, RandomState};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{COMMON_HEADERS, Progress, idle, key, name_model, patience, read_pieces, read_whole};
+use super::{COMMON_HEADERS, MOST_TOKENS, Progress, idle, key, name_model, patience, read_pieces, read_whole};
 use crate::env::Environment;
 use crate::secret::Secret;
 use crate::session::error::ModelError;
@@ -21,9 +21,6 @@ use crate::wire::config::ModelConfig;
 #[cfg(test)]
 pub(super) mod bench;
 pub(super) mod effort;
-
-/// No count of tokens is larger; whatever a server says, sums of them cannot overflow.
-const MOST_TOKENS: u64 = 1 << 40;
 
 /// A model, the server behind which it is, and how to introduce oneself there.
 pub(super) struct Server {

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::Session;
 use super::tests::{Asked, Bench, Seen, assert_failed, calls, failed, said};
-use crate::session::error::Kind;
+use crate::session::error::{Kind, ModelError};
 use crate::session::event::CompactionReason;
 use crate::session::history::{self, Piece, Turn};
 use crate::session::message::{Assistant, Block, Content, Image, Message, ToolCall, ToolResult};
@@ -18,7 +18,7 @@ fn print(characters: u64) -> String {
 }
 
 /// A session whose model counts as we do.
-fn bench(answers: Vec<Result<Assistant, crate::session::error::ModelError>>, window: u64) -> Bench {
+fn bench(answers: Vec<Result<Assistant, ModelError>>, window: u64) -> Bench {
     let mut bench = Bench::new(answers);
     bench.script.counts = true;
     bench.script.model.facts.context_window = window;
@@ -216,6 +216,62 @@ fn an_overflow_is_repaired_once() {
     let seen = bench(in_vain, 100_000).run();
     assert_failed(&seen.outcome, Kind::ContextOverflow);
     assert_eq!(seen.count("compaction overflow"), 1);
+}
+
+/// What a server says of a request that is too long, however short we think it is.
+#[test]
+fn an_overflow_in_a_short_conversation_is_repaired_once() {
+    // Tokens that the server counts for the first turn, and characters of the system prompt.
+    for (counted, system) in [(12, 0), (12, 14_000), (1500, 3000), (150_000, 3000), (90_000, 14_000)] {
+        let answer = calls(&[&print(20_000)]).map(|answer| {
+            let usage = Usage { input_tokens: counted, output_tokens: 2, ..Usage::default() };
+            Assistant { usage, ..answer }
+        });
+        let answers = |last| vec![answer.clone(), failed(Kind::ContextOverflow), last];
+        let run = |answers| {
+            let mut bench = Bench::new(answers);
+            bench.system = "s".repeat(system);
+            bench.script.model.facts.context_window = 200_000;
+            bench.run()
+        };
+        let seen = run(answers(said("done")));
+        assert!(matches!(seen.outcome.end, End::Completed), "{counted} {system}: {:?}", seen.outcome.end);
+        assert_eq!(seen.asked.len(), 3);
+        let [before, after] = [1, 2].map(|at| estimate::messages(&seen.asked[at].messages));
+        assert!(after < before / 2, "{counted} {system}: {before} {after}");
+        let seen = run(answers(failed(Kind::ContextOverflow)));
+        assert_failed(&seen.outcome, Kind::ContextOverflow);
+        assert_eq!((seen.asked.len(), seen.count("compaction overflow")), (3, 1));
+    }
+}
+
+#[test]
+fn a_session_goes_on_in_a_window_that_was_guessed_too_small() {
+    // Everything beside the one result takes more than a window of the guessed size should.
+    let mut answers = vec![calls(&[&print(20_000)]), failed(Kind::ContextOverflow)];
+    answers.extend((0..6).map(|_| calls(&["echo small"])));
+    answers.push(said("done"));
+    let mut bench = bench(answers, 200_000);
+    bench.system = "s".repeat(14_000);
+    let seen = bench.run();
+    assert!(matches!(seen.outcome.end, End::Completed), "{:?}", seen.outcome.end);
+}
+
+#[test]
+fn a_window_that_the_provider_names_leaves_less_room_for_the_answer() {
+    let error = ModelError::new(
+        Kind::ContextOverflow,
+        "This model's maximum context length is 8192 tokens. However, you requested 16900 tokens",
+    );
+    let mut bench = bench(vec![Err(error.clone()), said("done")], 128_000);
+    bench.script.model.facts.max_tokens = 16_384;
+    let seen = bench.run();
+    assert!(matches!(seen.outcome.end, End::Completed), "{:?}", seen.outcome.end);
+    assert_eq!(seen.asked[0].max_tokens, 16_384);
+    assert!((6000..8192).contains(&seen.asked[1].max_tokens), "{}", seen.asked[1].max_tokens);
+    // It cannot be the answer's room twice.
+    let seen = Bench::new(vec![Err(error.clone()), Err(error), said("never")]).run();
+    assert_failed(&seen.outcome, Kind::ContextOverflow);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::super::compact::{self, SUMMARISER};
 use super::super::error::{Kind, ModelError};
 use super::super::event::{Compaction, CompactionReason, Event};
 use super::super::message::{Content, Message};
-use super::super::{End, estimate, history};
+use super::super::{End, classify, estimate, history};
 use super::Session;
 use super::exchange::Ask;
 use crate::wire::usage::Usage;
@@ -51,8 +51,13 @@ impl Session {
         });
         match counts.find(|(_, tokens)| *tokens > 0) {
             Some((since, tokens)) => tokens + estimate::messages(&self.messages[since..]),
-            None => self.overhead() + estimate::messages(&self.messages),
+            None => self.estimated(),
         }
+    }
+
+    /// Our own estimate of a whole request.
+    fn estimated(&self) -> u64 {
+        self.overhead() + estimate::messages(&self.messages)
     }
 
     /// Tokens of what goes with every request.
@@ -103,9 +108,15 @@ impl Session {
     /// # Errors
     /// As for [`Session::ensure_room`]; if nothing helps, it is over with the error of that request.
     pub(super) fn recover(&mut self, error: ModelError, sink: &mut dyn FnMut(Event<'_>)) -> Result<(), End> {
-        let tokens = self.context() / 10 * 9;
+        let named = classify::named_window(&error.message).filter(|window| *window < self.window());
+        // After that only estimates count, whatever little the provider may have counted before.
+        let tokens = self.context().max(self.estimated()) / 10 * 9;
         self.lineup.current_mut().limit_window(tokens);
-        self.compact(CompactionReason::Overflow, sink)?.map_err(|_| self.failed(error))
+        let Err(_) = self.compact(CompactionReason::Overflow, sink)? else { return Ok(()) };
+        // Nothing can go, but perhaps it was the room for the answer that was too much.
+        let Some(window) = named else { return Err(self.failed(error)) };
+        self.lineup.current_mut().set_window(window);
+        self.output_limit().map(drop).map_err(|_| self.failed(error))
     }
 
     /// Replaces old messages by a summary and shortens results until the conversation fits. The inner result is whether
@@ -117,7 +128,7 @@ impl Session {
     ) -> Result<Result<(), ModelError>, End> {
         sink(Event::CompactionStart(reason));
         let tokens_before = self.context();
-        let estimated = self.overhead() + estimate::messages(&self.messages);
+        let estimated = self.estimated();
         let usage_before = self.usage;
         let mut summary_length = 0;
         if let Some(cut) = compact::cut_point(&self.messages, MOST_KEPT.min(self.window() / 4)) {
@@ -125,7 +136,11 @@ impl Session {
             summary_length = summary.as_ref().map_or(0, |summary| summary.chars().count());
             self.dropped.rewrite(&mut self.messages, cut, summary);
         }
-        let limit = (self.window() - self.reserve()) / 5 * 4;
+        let mut limit = (self.window() - self.reserve()) / 5 * 4;
+        if reason == CompactionReason::Overflow {
+            // The window follows from what the provider counts, and it may count quite differently.
+            limit = (limit as f64 * estimated as f64 / tokens_before.max(estimated) as f64) as u64;
+        }
         let overhead = self.overhead();
         let left = compact::shorten_results(&mut self.messages, limit.saturating_sub(overhead));
         let tokens_after = overhead + left;
@@ -133,6 +148,11 @@ impl Session {
         self.room.counted_from = self.messages.len();
         let usage = difference(self.usage, usage_before);
         sink(Event::CompactionEnd(Compaction { reason, tokens_before, tokens_after, summary_length, usage }));
+        if self.lineup.current().is_window_guessed() && self.output_limit().is_ok() {
+            // The provider decides, unless the request would be the same again.
+            let is_same = reason == CompactionReason::Overflow && tokens_after >= estimated;
+            return Ok(if is_same { Err(self.too_long("nothing of the conversation can go: it")) } else { Ok(()) });
+        }
         if tokens_after > limit {
             return Ok(Err(self.too_long("the conversation cannot be shortened any further: it")));
         }

@@ -3,4 +3,5 @@
 pub(crate) mod idle;
 pub(crate) mod load;
 pub(crate) mod runs;
+pub(crate) mod session;
 pub(crate) mod start;

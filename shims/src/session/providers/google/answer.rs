@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
 
-use super::super::{Progress, parse, patience, read_stream, read_whole};
+use super::super::{MOST_TOKENS, Progress, parse, patience, read_stream, read_whole};
 use crate::session::error::{Kind, ModelError};
 use crate::session::http::Answer;
 use crate::session::message::{Assistant, Block, Stop, ToolCall};
@@ -90,7 +90,7 @@ impl<'s> Reading<'s> {
 
     /// The last numbers count.
     fn count(&mut self, usage: &Map<String, Value>) {
-        let number = |name: &str| usage.get(name).and_then(Value::as_u64).unwrap_or(0);
+        let number = |name: &str| usage.get(name).and_then(Value::as_u64).unwrap_or(0).min(MOST_TOKENS);
         let cache_read_tokens = number("cachedContentTokenCount");
         self.usage = Usage {
             input_tokens: number("promptTokenCount").saturating_sub(cache_read_tokens),

@@ -1,0 +1,163 @@
+//! What is known of a session that another program holds, and the lines that it leaves (agent-session.md §16).
+
+use std::collections::HashMap;
+
+use serde_json::json;
+
+use super::LINE;
+use crate::agent::report::{Field, Reporter};
+use crate::agent::session_log::{COMMAND_LIMIT, RESULT_LIMIT, UsageSoFar};
+use crate::session::{MOST_PERMISSION_ERRORS, is_permission_text};
+use crate::wire::usage::Usage;
+
+/// Calls whose results are awaited; a program that never tells of results must not fill the memory.
+const MOST_CALLS: usize = 1000;
+
+/// Collects and logs.
+pub(super) struct Findings<'a> {
+    report: &'a Reporter,
+    usage: UsageSoFar,
+    totals: Usage,
+    /// Calls by their id, until their results come.
+    calls: HashMap<String, Call>,
+    events: u64,
+    output_length: usize,
+    failure: Option<String>,
+    permission_hits: u32,
+}
+
+/// A call of a tool.
+pub(super) struct Call {
+    tool: String,
+    /// Of a shell.
+    command: Option<String>,
+}
+
+impl<'a> Findings<'a> {
+    pub(super) fn new(report: &'a Reporter, usage: UsageSoFar) -> Self {
+        Self {
+            report,
+            usage,
+            totals: Usage::default(),
+            calls: HashMap::new(),
+            events: 0,
+            output_length: 0,
+            failure: None,
+            permission_hits: 0,
+        }
+    }
+
+    /// The model has said something.
+    pub(super) fn said(&mut self, text: &str) {
+        self.events += 1;
+        self.output_length += text.chars().count();
+        if !text.trim().is_empty() {
+            self.report.info("assistant", &[("text", text.trim().into())]);
+        }
+    }
+
+    /// A tool is about to run; `command` is what a shell runs.
+    pub(super) fn called(&mut self, id: &str, tool: &str, command: Option<&str>) {
+        self.events += 1;
+        match command {
+            Some(command) => self.report.info("bash", &[("cmd", Field::Cut(command, COMMAND_LIMIT))]),
+            None => self.report.debug("tool start", &[("tool", tool.into())]),
+        }
+        if self.calls.len() < MOST_CALLS {
+            self.calls.insert(id.to_owned(), Call { tool: tool.to_owned(), command: command.map(str::to_owned) });
+        }
+    }
+
+    /// Whether a call was reported, and its result not yet.
+    pub(super) fn awaits(&self, id: &str) -> bool {
+        self.calls.contains_key(id)
+    }
+
+    /// A tool has run.
+    pub(super) fn gave(&mut self, id: &str, text: &str, is_error: bool) {
+        self.events += 1;
+        let call = self.calls.remove(id).unwrap_or_else(|| Call { tool: "unknown".into(), command: None });
+        let mut fields = vec![("tool", Field::Text(&call.tool))];
+        if !is_error {
+            fields.push(("resultLength", json!(text.chars().count()).into()));
+            self.report.debug("tool done", &fields);
+            return;
+        }
+        if let Some(command) = &call.command {
+            fields.push(("cmd", Field::Cut(command, COMMAND_LIMIT)));
+        }
+        fields.push(("result", Field::Cut(text, RESULT_LIMIT)));
+        self.report.error("tool error", &fields);
+        self.permission_hits += u32::from(is_permission_text(text));
+        if self.permission_hits == MOST_PERMISSION_ERRORS {
+            self.report.error("Aborting: repeated auth/permission failures — check credentials", &[]);
+        }
+    }
+
+    /// Adds to what was used.
+    pub(super) fn used(&mut self, usage: Usage) {
+        self.totals += usage;
+        self.usage.set(self.totals);
+    }
+
+    /// Replaces what was used by the program's own account.
+    pub(super) fn used_altogether(&mut self, usage: Usage) {
+        self.totals = usage;
+        self.usage.set(usage);
+    }
+
+    /// What was used so far.
+    pub(super) fn usage(&self) -> Usage {
+        self.totals
+    }
+
+    /// Something that no line stands for.
+    pub(super) fn unknown(&mut self, line: &str) {
+        self.report.debug("harness output", &[("text", Field::Cut(line.trim_end(), LINE))]);
+    }
+
+    /// Something has happened that no line stands for, but that counts.
+    pub(super) fn event(&mut self) {
+        self.events += 1;
+    }
+
+    /// The program says that it has failed.
+    pub(super) fn fail(&mut self, why: &str) {
+        let why = crate::text::cut(why.trim(), LINE);
+        self.failure = Some(if why.is_empty() { "the harness reports a failure".into() } else { why.to_owned() });
+    }
+
+    /// It goes on all the same.
+    pub(super) fn recover(&mut self) {
+        self.failure = None;
+    }
+
+    /// Why the program says it has failed.
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.failure.as_deref()
+    }
+
+    /// Whether nothing that the model can do will help.
+    pub(super) fn is_hopeless(&self) -> bool {
+        self.permission_hits >= MOST_PERMISSION_ERRORS
+    }
+
+    pub(super) fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// Characters that the model has written.
+    pub(super) fn output_length(&self) -> usize {
+        self.output_length
+    }
+
+    pub(super) fn log_usage(&self) {
+        self.usage.set(self.totals);
+        self.usage.log(self.report);
+    }
+
+    /// The text without any secret.
+    pub(super) fn masked<'t>(&self, text: &'t str) -> std::borrow::Cow<'t, str> {
+        self.report.masked(text)
+    }
+}
