@@ -164,7 +164,7 @@ fn check_count(command: &Command, arguments: &[String]) -> Result<(), String> {
 fn normalised(given: &[(&'static Opt, Option<String>)], arguments: Vec<String>) -> Vec<String> {
     let mut words = Vec::new();
     for (index, (option, value)) in given.iter().enumerate() {
-        if given[index + 1..].iter().any(|(later, _)| later.long == option.long) {
+        if !option.many && given[index + 1..].iter().any(|(later, _)| later.long == option.long) {
             continue;
         }
         words.push(format!("--{}", option.long));

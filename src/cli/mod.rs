@@ -7,6 +7,7 @@ use anyhow::{Result, anyhow};
 use argh::FromArgs;
 
 use crate::base::error::{self, Trouble, UsageError};
+use crate::base::prompt::Interrupted;
 use crate::base::text::printable_json;
 use crate::ui::stat_view::Columns;
 
@@ -15,12 +16,15 @@ mod argv;
 mod commands;
 mod ctrl_c;
 mod gateway_client;
+mod interaction;
 mod option;
 mod site;
 mod spec;
 
 /// Exit status of a failure that has no other.
 const FAILED: u8 = 1;
+/// Exit status when the person broke off with Ctrl-C.
+const INTERRUPTED: u8 = 130;
 
 /// Runs the program with these words (without its own name) and gives its exit status.
 pub fn run(words: impl Iterator<Item = OsString>) -> u8 {
@@ -28,6 +32,10 @@ pub fn run(words: impl Iterator<Item = OsString>) -> u8 {
         Ok(status) => status,
         // Whoever reads our output has what they wanted.
         Err(error) if is_broken_pipe(&error) => 0,
+        Err(error) if error.is::<Interrupted>() => {
+            let _ = writeln!(std::io::stderr());
+            INTERRUPTED
+        }
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "{}", error::render(&error));
             if std::env::var_os("DEBUG").is_some_and(|value| !value.is_empty()) {
@@ -110,6 +118,10 @@ fn command(path: &[&str], words: &[&str]) -> Result<u8> {
         ["queue", "retry"] => commands::queue::retry(typed(path, words)?),
         ["queue", "drop"] => commands::queue::drop(typed(path, words)?),
         ["queue", "clear"] => commands::queue::clear(typed(path, words)?),
+        ["creds", "ls"] => commands::creds::list(typed(path, words)?),
+        ["creds", "add"] => commands::creds::add(typed(path, words)?),
+        ["creds", "rm"] => commands::creds::remove(typed(path, words)?),
+        ["creds", "types"] => commands::creds::types(typed(path, words)?),
         ["doctor"] => commands::doctor::run(typed(path, words)?),
         _ => Err(anyhow!("al {} has no code behind it", path.join(" "))),
     }

@@ -32,6 +32,8 @@ pub(crate) struct Opt {
     pub(crate) long: &'static str,
     /// Name of its value; `None` for a switch.
     pub(crate) value: Option<&'static str>,
+    /// All values count, not only the last one.
+    pub(crate) many: bool,
     /// What is wrong with a value, as a sentence, when something is.
     pub(crate) check: Option<fn(&str) -> Option<String>>,
     pub(crate) about: &'static str,
@@ -55,8 +57,10 @@ pub(crate) struct Group {
 }
 
 /// All groups.
-pub(crate) static GROUPS: &[Group] =
-    &[Group { name: "queue", about: "work items and dead letters", default: Some("ls") }];
+pub(crate) static GROUPS: &[Group] = &[
+    Group { name: "creds", about: "stored credentials", default: None },
+    Group { name: "queue", about: "work items and dead letters", default: Some("ls") },
+];
 
 const fn must(name: &'static str, about: &'static str) -> Argument {
     Argument { name, mandatory: true, many: false, about }
@@ -67,17 +71,21 @@ const fn may(name: &'static str, about: &'static str) -> Argument {
 }
 
 const fn switch(short: Option<char>, long: &'static str, about: &'static str) -> Opt {
-    Opt { short, long, value: None, check: None, about }
+    Opt { short, long, value: None, many: false, check: None, about }
 }
 
 const fn value(short: Option<char>, long: &'static str, name: &'static str, about: &'static str) -> Opt {
-    Opt { short, long, value: Some(name), check: None, about }
+    Opt { short, long, value: Some(name), many: false, check: None, about }
 }
 
 const PROJECT: Opt = value(Some('p'), "project", "dir", "project directory (default: .)");
 const ENV: Opt = value(Some('E'), "env", "name", "use a named environment");
 const HEADLESS: Opt = switch(Some('H'), "headless", "never ask anything");
 const JSON: Opt = switch(None, "json", "print JSON, one document or one object per line");
+
+const fn pairs(long: &'static str, name: &'static str, about: &'static str) -> Opt {
+    Opt { many: true, ..value(None, long, name, about) }
+}
 
 /// All commands, in the order of the help.
 pub(crate) static COMMANDS: &[Command] = &[
@@ -241,7 +249,28 @@ pub(crate) static COMMANDS: &[Command] = &[
             switch(None, "strict", "treat warnings about keys as errors"),
         ],
     },
+    Command {
+        path: &["creds", "ls"],
+        about: "list stored credentials, never their values",
+        arguments: &[],
+        options: &[JSON],
+    },
+    Command {
+        path: &["creds", "add"],
+        about: "add a credential, or update one",
+        arguments: &[REFERENCE],
+        options: &[
+            pairs("from-env", "field=VAR", "take a field from a variable; may be repeated"),
+            pairs("from-file", "field=path", "take a field from a file; may be repeated"),
+            switch(None, "stdin", "take the one field, or a JSON object of several, from standard input"),
+            switch(None, "no-verify", "do not ask the provider whether it is accepted"),
+        ],
+    },
+    Command { path: &["creds", "rm"], about: "remove a stored credential", arguments: &[REFERENCE], options: &[] },
+    Command { path: &["creds", "types"], about: "browse the types of credentials", arguments: &[], options: &[JSON] },
 ];
+
+const REFERENCE: Argument = must("ref", "type or type:instance, for example github_token or git_ssh:bot");
 
 /// States of work items.
 const STATES: [&str; 5] = ["queued", "running", "done", "failed", "dead"];

@@ -1,3 +1,4 @@
-//! Checking and preparing a project.
+//! Checking and preparing projects, credentials and environments.
 
+pub mod creds;
 pub mod doctor;

@@ -9,6 +9,8 @@ mod agent_process;
 mod agent_script;
 mod agent_session;
 mod cli_control;
+mod cli_creds;
+mod cli_creds_verify;
 mod cli_cron;
 mod cli_doctor;
 mod cli_logs;

@@ -1,6 +1,7 @@
 //! One file per command.
 
 pub(super) mod control;
+pub(super) mod creds;
 pub(super) mod cron;
 pub(super) mod doctor;
 pub(super) mod logs;
