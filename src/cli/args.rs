@@ -344,6 +344,56 @@ pub(crate) struct CredsTypes {
     pub(crate) json: bool,
 }
 
+/// `al env init`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct EnvInit {
+    /// type of environment
+    #[argh(option, long = "type")]
+    pub(crate) kind: Option<String>,
+    /// name of the environment
+    #[argh(positional)]
+    pub(crate) name: String,
+}
+
+/// `al env list`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct EnvList {
+    /// print JSON
+    #[argh(switch)]
+    pub(crate) json: bool,
+}
+
+/// `al env show`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct EnvShow {
+    /// the merged configuration
+    #[argh(switch)]
+    pub(crate) merged: bool,
+    /// project directory
+    #[argh(option, default = "String::from(\".\")")]
+    pub(crate) project: String,
+    /// named environment
+    #[argh(option)]
+    pub(crate) env: Option<String>,
+    /// print JSON
+    #[argh(switch)]
+    pub(crate) json: bool,
+    /// name of the environment
+    #[argh(positional)]
+    pub(crate) name: Option<String>,
+}
+
+/// `al env set`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct EnvSet {
+    /// project directory
+    #[argh(option, default = "String::from(\".\")")]
+    pub(crate) project: String,
+    /// name of the environment
+    #[argh(positional)]
+    pub(crate) name: Option<String>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -122,6 +122,10 @@ fn command(path: &[&str], words: &[&str]) -> Result<u8> {
         ["creds", "add"] => commands::creds::add(typed(path, words)?),
         ["creds", "rm"] => commands::creds::remove(typed(path, words)?),
         ["creds", "types"] => commands::creds::types(typed(path, words)?),
+        ["env", "init"] => commands::env::init(typed(path, words)?),
+        ["env", "list"] => commands::env::list(typed(path, words)?),
+        ["env", "show"] => commands::env::show(typed(path, words)?),
+        ["env", "set"] => commands::env::set(typed(path, words)?),
         ["doctor"] => commands::doctor::run(typed(path, words)?),
         _ => Err(anyhow!("al {} has no code behind it", path.join(" "))),
     }

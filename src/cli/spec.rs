@@ -59,6 +59,7 @@ pub(crate) struct Group {
 /// All groups.
 pub(crate) static GROUPS: &[Group] = &[
     Group { name: "creds", about: "stored credentials", default: None },
+    Group { name: "env", about: "named environments", default: None },
     Group { name: "queue", about: "work items and dead letters", default: Some("ls") },
 ];
 
@@ -268,6 +269,30 @@ pub(crate) static COMMANDS: &[Command] = &[
     },
     Command { path: &["creds", "rm"], about: "remove a stored credential", arguments: &[REFERENCE], options: &[] },
     Command { path: &["creds", "types"], about: "browse the types of credentials", arguments: &[], options: &[JSON] },
+    Command {
+        path: &["env", "init"],
+        about: "write a skeleton environment file",
+        arguments: &[must("name", "name of the new environment")],
+        options: &[value(Some('t'), "type", "type", "type of environment: server (mandatory)")],
+    },
+    Command { path: &["env", "list"], about: "list environments", arguments: &[], options: &[JSON] },
+    Command {
+        path: &["env", "show"],
+        about: "print an environment file, or the whole configuration",
+        arguments: &[may("name", "the environment (with --merged by default the selected one)")],
+        options: &[
+            switch(None, "merged", "the merged configuration of the project with the file of each value"),
+            PROJECT,
+            ENV,
+            JSON,
+        ],
+    },
+    Command {
+        path: &["env", "set"],
+        about: "bind the project to an environment, or unbind it",
+        arguments: &[may("name", "the environment (default: none)")],
+        options: &[PROJECT],
+    },
 ];
 
 const REFERENCE: Argument = must("ref", "type or type:instance, for example github_token or git_ssh:bot");

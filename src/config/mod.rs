@@ -11,12 +11,14 @@ use crate::base::error::UnknownAgent;
 
 mod agent;
 mod check;
+pub mod edit;
 pub mod finding;
 pub mod home;
 pub mod keys;
 mod layers;
 mod model;
 pub mod needs;
+pub mod origins;
 pub mod preflight;
 pub mod project;
 pub mod schedule;

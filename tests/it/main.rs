@@ -13,6 +13,7 @@ mod cli_creds;
 mod cli_creds_verify;
 mod cli_cron;
 mod cli_doctor;
+mod cli_env;
 mod cli_logs;
 mod cli_queue;
 mod cli_run;

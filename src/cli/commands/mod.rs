@@ -4,6 +4,7 @@ pub(super) mod control;
 pub(super) mod creds;
 pub(super) mod cron;
 pub(super) mod doctor;
+pub(super) mod env;
 pub(super) mod logs;
 pub(super) mod queue;
 pub(super) mod run;
