@@ -300,6 +300,73 @@ pub(crate) struct Doctor {
     pub(crate) strict: bool,
 }
 
+impl Doctor {
+    /// The check after something was changed.
+    pub(crate) fn of_project(project: &str, env: Option<String>) -> Self {
+        Self { project: project.to_owned(), env, headless: false, expose: false, strict: false }
+    }
+}
+
+/// `al new`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct New {
+    /// provider of the model
+    #[argh(option)]
+    pub(crate) provider: Option<String>,
+    /// id of the model
+    #[argh(option)]
+    pub(crate) model: Option<String>,
+    /// thinking level
+    #[argh(option)]
+    pub(crate) thinking: Option<String>,
+    /// never ask anything
+    #[argh(switch)]
+    pub(crate) headless: bool,
+    /// directory of the project
+    #[argh(positional)]
+    pub(crate) name: String,
+}
+
+/// `al agent new`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct AgentNew {
+    /// project directory
+    #[argh(option, default = "String::from(\".\")")]
+    pub(crate) project: String,
+    /// named environment
+    #[argh(option)]
+    pub(crate) env: Option<String>,
+    /// template
+    #[argh(option, long = "type")]
+    pub(crate) kind: Option<String>,
+    /// name of the agent
+    #[argh(option)]
+    pub(crate) name: Option<String>,
+    /// do not go on with its configuration
+    #[argh(switch)]
+    pub(crate) no_config: bool,
+}
+
+/// `al agent config`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct AgentConfig {
+    /// project directory
+    #[argh(option, default = "String::from(\".\")")]
+    pub(crate) project: String,
+    /// named environment
+    #[argh(option)]
+    pub(crate) env: Option<String>,
+    /// keys with values
+    #[argh(option)]
+    pub(crate) set: Vec<String>,
+    /// keys
+    #[argh(option)]
+    pub(crate) unset: Vec<String>,
+    /// name of the agent
+    #[argh(positional)]
+    pub(crate) name: String,
+}
+
 /// `al creds ls`.
 #[derive(FromArgs, Debug)]
 pub(crate) struct CredsList {

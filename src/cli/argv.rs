@@ -90,7 +90,7 @@ fn read_command(command: &'static Command, words: &[String]) -> Result<Request, 
             if name == "help" {
                 return Ok(Request::Help(help_command(command)));
             }
-            let found = command.options.iter().find(|option| option.long == name);
+            let found = command.options.iter().find(|option| option.long == name || option.alias == Some(name));
             let option = found.ok_or_else(|| unknown_option(&format!("--{name}"), command.options))?;
             let value = value_of(option, inline, &mut rest)?;
             given.push((option, value));

@@ -32,6 +32,8 @@ pub(crate) struct Opt {
     pub(crate) long: &'static str,
     /// Name of its value; `None` for a switch.
     pub(crate) value: Option<&'static str>,
+    /// Another long name.
+    pub(crate) alias: Option<&'static str>,
     /// All values count, not only the last one.
     pub(crate) many: bool,
     /// What is wrong with a value, as a sentence, when something is.
@@ -58,6 +60,7 @@ pub(crate) struct Group {
 
 /// All groups.
 pub(crate) static GROUPS: &[Group] = &[
+    Group { name: "agent", about: "new agents, and changes to them", default: None },
     Group { name: "creds", about: "stored credentials", default: None },
     Group { name: "env", about: "named environments", default: None },
     Group { name: "queue", about: "work items and dead letters", default: Some("ls") },
@@ -72,11 +75,11 @@ const fn may(name: &'static str, about: &'static str) -> Argument {
 }
 
 const fn switch(short: Option<char>, long: &'static str, about: &'static str) -> Opt {
-    Opt { short, long, value: None, many: false, check: None, about }
+    Opt { short, long, value: None, alias: None, many: false, check: None, about }
 }
 
 const fn value(short: Option<char>, long: &'static str, name: &'static str, about: &'static str) -> Opt {
-    Opt { short, long, value: Some(name), many: false, check: None, about }
+    Opt { short, long, value: Some(name), alias: None, many: false, check: None, about }
 }
 
 const PROJECT: Opt = value(Some('p'), "project", "dir", "project directory (default: .)");
@@ -90,6 +93,40 @@ const fn pairs(long: &'static str, name: &'static str, about: &'static str) -> O
 
 /// All commands, in the order of the help.
 pub(crate) static COMMANDS: &[Command] = &[
+    Command {
+        path: &["new"],
+        about: "create a project and store the credential of its model",
+        arguments: &[must("name", "directory of the project; its last part is the project's name")],
+        options: &[
+            value(None, "provider", "p", "provider of the model (default: anthropic)"),
+            value(None, "model", "m", "id of the model (default: the provider's usual one)"),
+            value(None, "thinking", "level", "off, minimal, low, medium, high or xhigh"),
+            Opt { alias: Some("no-interactive"), ..HEADLESS },
+        ],
+    },
+    Command {
+        path: &["agent", "new"],
+        about: "create an agent from a template",
+        arguments: &[],
+        options: &[
+            PROJECT,
+            ENV,
+            value(None, "type", "t", "dev, reviewer, planner, reddit-moderator, devops or custom"),
+            value(None, "name", "n", "name of the agent"),
+            switch(None, "no-config", "do not go on with its configuration"),
+        ],
+    },
+    Command {
+        path: &["agent", "config"],
+        about: "edit an agent's configuration",
+        arguments: &[must("name", "name of the agent")],
+        options: &[
+            PROJECT,
+            ENV,
+            pairs("set", "key=value", "give a key a TOML value; may be repeated"),
+            pairs("unset", "key", "take a key away; may be repeated"),
+        ],
+    },
     Command {
         path: &["run"],
         about: "run one agent once and end with its exit status, or trigger it when a scheduler runs",

@@ -68,6 +68,15 @@ pub fn load_agent(project: &Project, name: &str) -> Loaded {
     Loaded { project: project.clone(), discovered: vec![name.to_owned()], agents, findings }
 }
 
+/// What an agent would be if this were its file.
+pub fn load_agent_text(project: &Project, name: &str, text: &str) -> Loaded {
+    let mut findings = Vec::new();
+    let dir = project.dir.join("agents").join(name);
+    let agents: Vec<Agent> = agent::load_text(name, &dir, text, project, &mut findings).into_iter().collect();
+    check_scale(project, &agents, &mut findings);
+    Loaded { project: project.clone(), discovered: vec![name.to_owned()], agents, findings }
+}
+
 impl Loaded {
     /// The agent with this name.
     pub fn agent(&self, name: &str) -> Option<&Agent> {
