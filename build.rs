@@ -42,6 +42,8 @@ fn main() {
     pack_templates(&root.join("src/setup/templates"), &out.join("templates.deflate"));
 
     println!("cargo::rustc-env=AL_REVISION={revision}");
+    println!("cargo::rustc-env=AL_BUILD_DATE={}", date(&root));
+    println!("cargo::rustc-env=AL_TARGET={}", var("TARGET"));
     println!("cargo::rustc-env=AL_TARGET_ARCH={}", var("CARGO_CFG_TARGET_ARCH"));
     println!("cargo::rustc-env=AL_BIN_AL_AGENT={}", agent.display());
     println!("cargo::rustc-env=AL_BIN_AL_SHIM={}", shim.display());
@@ -143,6 +145,14 @@ fn revision(root: &Path) -> String {
         }
     }
     git(&["rev-parse", "--short=8", "HEAD"]).map_or_else(|| "dev".into(), |text| text.chars().take(8).collect())
+}
+
+/// The day of the commit, so that the same source gives the same program; `unknown` outside a checkout.
+fn date(root: &Path) -> String {
+    let output = Command::new("git").current_dir(root).args(["show", "-s", "--format=%cs", "HEAD"]).output();
+    let text =
+        output.ok().filter(|output| output.status.success()).and_then(|output| String::from_utf8(output.stdout).ok());
+    text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()).unwrap_or_else(|| "unknown".into())
 }
 
 fn read(path: &Path) -> Vec<u8> {

@@ -290,21 +290,66 @@ pub(crate) struct Doctor {
     pub(crate) env: Option<String>,
     /// never ask anything
     #[argh(switch)]
-    #[expect(dead_code, reason = "accepted so that scripts can say it; nothing asks yet")]
     pub(crate) headless: bool,
     /// check as for an exposed gateway
     #[argh(switch)]
     pub(crate) expose: bool,
-    /// warnings about keys are errors
+    /// warnings are errors
     #[argh(switch)]
     pub(crate) strict: bool,
+    /// print JSON
+    #[argh(switch)]
+    pub(crate) json: bool,
+    /// leave credentials out
+    #[argh(switch)]
+    pub(crate) skip_creds: bool,
+    /// leave this machine out
+    #[argh(switch)]
+    pub(crate) skip_host: bool,
+    /// ask the providers of models
+    #[argh(switch)]
+    pub(crate) online: bool,
 }
 
 impl Doctor {
     /// The check after something was changed.
     pub(crate) fn of_project(project: &str, env: Option<String>) -> Self {
-        Self { project: project.to_owned(), env, headless: false, expose: false, strict: false }
+        Self {
+            project: project.to_owned(),
+            env,
+            headless: false,
+            expose: false,
+            strict: false,
+            json: false,
+            skip_creds: false,
+            skip_host: false,
+            online: false,
+        }
     }
+}
+
+/// `al version`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct Version {
+    /// print JSON
+    #[argh(switch)]
+    pub(crate) json: bool,
+}
+
+/// `al completions`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct Completions {
+    /// name of the shell
+    #[argh(positional)]
+    pub(crate) shell: String,
+}
+
+/// `al man`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct Man {
+    /// words of the command
+    #[argh(positional)]
+    pub(crate) command: Vec<String>,
 }
 
 /// `al new`.

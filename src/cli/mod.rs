@@ -14,6 +14,7 @@ use crate::ui::stat_view::Columns;
 mod args;
 mod argv;
 mod commands;
+mod complete;
 mod ctrl_c;
 mod gateway_client;
 mod interaction;
@@ -23,6 +24,8 @@ mod spec;
 
 /// Exit status of a failure that has no other.
 const FAILED: u8 = 1;
+/// What the completions of shells call; it is in no help.
+const COMPLETE: &str = "__complete";
 /// Exit status when the person broke off with Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
@@ -51,6 +54,9 @@ fn dispatch(words: impl Iterator<Item = OsString>) -> Result<u8> {
     let words: Vec<String> = words
         .map(|word| word.into_string().map_err(|word| anyhow!("argument {} is not valid UTF-8", word.display())))
         .collect::<Result<_>>()?;
+    if let Some((COMPLETE, rest)) = words.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return commands::completions::complete(rest);
+    }
     let request = match argv::read(&words) {
         Ok(request) => request,
         Err(error) => {
@@ -122,6 +128,9 @@ fn command(path: &[&str], words: &[&str]) -> Result<u8> {
         ["creds", "add"] => commands::creds::add(typed(path, words)?),
         ["creds", "rm"] => commands::creds::remove(typed(path, words)?),
         ["creds", "types"] => commands::creds::types(typed(path, words)?),
+        ["version"] => commands::version::run(typed(path, words)?),
+        ["completions"] => commands::completions::run(typed(path, words)?),
+        ["man"] => commands::man::run(typed(path, words)?),
         ["new"] => commands::new::run(typed(path, words)?),
         ["agent", "new"] => commands::agent::new(typed(path, words)?),
         ["agent", "config"] => commands::agent::config(typed(path, words)?),

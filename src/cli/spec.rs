@@ -128,6 +128,65 @@ pub(crate) static COMMANDS: &[Command] = &[
         ],
     },
     Command {
+        path: &["doctor"],
+        about: "check configuration and credentials",
+        arguments: &[],
+        options: &[
+            PROJECT,
+            ENV,
+            Opt { alias: Some("check"), ..HEADLESS },
+            switch(Some('e'), "expose", "check as for a gateway that is reachable from outside"),
+            switch(None, "strict", "treat warnings as errors"),
+            switch(None, "skip-creds", "do not look at credentials"),
+            switch(None, "skip-host", "do not look at this machine: Docker, disk, ports"),
+            switch(None, "online", "ask the providers of models whether they accept keys and know models"),
+            JSON,
+        ],
+    },
+    Command {
+        path: &["creds", "ls"],
+        about: "list stored credentials, never their values",
+        arguments: &[],
+        options: &[JSON],
+    },
+    Command {
+        path: &["creds", "add"],
+        about: "add a credential, or update one",
+        arguments: &[REFERENCE],
+        options: &[
+            pairs("from-env", "field=VAR", "take a field from a variable; may be repeated"),
+            pairs("from-file", "field=path", "take a field from a file; may be repeated"),
+            switch(None, "stdin", "take the one field, or a JSON object of several, from standard input"),
+            switch(None, "no-verify", "do not ask the provider whether it is accepted"),
+        ],
+    },
+    Command { path: &["creds", "rm"], about: "remove a stored credential", arguments: &[REFERENCE], options: &[] },
+    Command { path: &["creds", "types"], about: "browse the types of credentials", arguments: &[], options: &[JSON] },
+    Command {
+        path: &["env", "init"],
+        about: "write a skeleton environment file",
+        arguments: &[must("name", "name of the new environment")],
+        options: &[value(Some('t'), "type", "type", "type of environment: server (mandatory)")],
+    },
+    Command { path: &["env", "list"], about: "list environments", arguments: &[], options: &[JSON] },
+    Command {
+        path: &["env", "show"],
+        about: "print an environment file, or the whole configuration",
+        arguments: &[may("name", "the environment (with --merged by default the selected one)")],
+        options: &[
+            switch(None, "merged", "the merged configuration of the project with the file of each value"),
+            PROJECT,
+            ENV,
+            JSON,
+        ],
+    },
+    Command {
+        path: &["env", "set"],
+        about: "bind the project to an environment, or unbind it",
+        arguments: &[may("name", "the environment (default: none)")],
+        options: &[PROJECT],
+    },
+    Command {
         path: &["run"],
         about: "run one agent once and end with its exit status, or trigger it when a scheduler runs",
         arguments: &[must("agent", "name of the agent, a directory below agents/"), may("prompt", "task for this run")],
@@ -144,6 +203,19 @@ pub(crate) static COMMANDS: &[Command] = &[
             ),
             switch(None, "wait", "follow a run of the scheduler and end with its exit status"),
             JSON,
+        ],
+    },
+    Command {
+        path: &["start"],
+        about: "run scheduler and gateway until stopped",
+        arguments: &[],
+        options: &[
+            PROJECT,
+            ENV,
+            HEADLESS,
+            switch(Some('w'), "web-ui", "serve the dashboard"),
+            switch(Some('e'), "expose", "serve on all addresses, not only on this machine"),
+            value(None, "port", "number", "port of the gateway (default: gateway.port, else 8080)"),
         ],
     },
     Command {
@@ -218,40 +290,6 @@ pub(crate) static COMMANDS: &[Command] = &[
         ],
     },
     Command {
-        path: &["start"],
-        about: "run scheduler and gateway until stopped",
-        arguments: &[],
-        options: &[
-            PROJECT,
-            ENV,
-            HEADLESS,
-            switch(Some('w'), "web-ui", "serve the dashboard"),
-            switch(Some('e'), "expose", "serve on all addresses, not only on this machine"),
-            value(None, "port", "number", "port of the gateway (default: gateway.port, else 8080)"),
-        ],
-    },
-    Command {
-        path: &["cron"],
-        about: "explain a schedule and list its next firings",
-        arguments: &[must(
-            "expression|agent",
-            "a schedule in quotes, for example \"0 9 * * 1-5\", or the name of an agent that has one",
-        )],
-        options: &[
-            PROJECT,
-            ENV,
-            value(None, "tz", "zone", "IANA time zone (default: that of TZ, else of this machine)"),
-            value(
-                None,
-                "from",
-                "instant",
-                "list firings after this, for example 2031-05-01T09:00 or 2031-05-01T07:00:00Z (default: now)",
-            ),
-            value(Some('n'), "count", "N", "list this many, 1 to 1000 (default: 5)"),
-            JSON,
-        ],
-    },
-    Command {
         path: &["queue", "show"],
         about: "show an item with its context, as JSON",
         arguments: &[must("id", "number of the item")],
@@ -276,66 +314,50 @@ pub(crate) static COMMANDS: &[Command] = &[
         options: &[PROJECT, ENV, JSON],
     },
     Command {
-        path: &["doctor"],
-        about: "check configuration and credentials",
-        arguments: &[],
+        path: &["cron"],
+        about: "explain a schedule and list its next firings",
+        arguments: &[must(
+            "expression|agent",
+            "a schedule in quotes, for example \"0 9 * * 1-5\", or the name of an agent that has one",
+        )],
         options: &[
             PROJECT,
             ENV,
-            HEADLESS,
-            switch(Some('e'), "expose", "check as for a gateway that is reachable from outside"),
-            switch(None, "strict", "treat warnings about keys as errors"),
-        ],
-    },
-    Command {
-        path: &["creds", "ls"],
-        about: "list stored credentials, never their values",
-        arguments: &[],
-        options: &[JSON],
-    },
-    Command {
-        path: &["creds", "add"],
-        about: "add a credential, or update one",
-        arguments: &[REFERENCE],
-        options: &[
-            pairs("from-env", "field=VAR", "take a field from a variable; may be repeated"),
-            pairs("from-file", "field=path", "take a field from a file; may be repeated"),
-            switch(None, "stdin", "take the one field, or a JSON object of several, from standard input"),
-            switch(None, "no-verify", "do not ask the provider whether it is accepted"),
-        ],
-    },
-    Command { path: &["creds", "rm"], about: "remove a stored credential", arguments: &[REFERENCE], options: &[] },
-    Command { path: &["creds", "types"], about: "browse the types of credentials", arguments: &[], options: &[JSON] },
-    Command {
-        path: &["env", "init"],
-        about: "write a skeleton environment file",
-        arguments: &[must("name", "name of the new environment")],
-        options: &[value(Some('t'), "type", "type", "type of environment: server (mandatory)")],
-    },
-    Command { path: &["env", "list"], about: "list environments", arguments: &[], options: &[JSON] },
-    Command {
-        path: &["env", "show"],
-        about: "print an environment file, or the whole configuration",
-        arguments: &[may("name", "the environment (with --merged by default the selected one)")],
-        options: &[
-            switch(None, "merged", "the merged configuration of the project with the file of each value"),
-            PROJECT,
-            ENV,
+            value(None, "tz", "zone", "IANA time zone (default: that of TZ, else of this machine)"),
+            value(
+                None,
+                "from",
+                "instant",
+                "list firings after this, for example 2031-05-01T09:00 or 2031-05-01T07:00:00Z (default: now)",
+            ),
+            value(Some('n'), "count", "N", "list this many, 1 to 1000 (default: 5)"),
             JSON,
         ],
     },
     Command {
-        path: &["env", "set"],
-        about: "bind the project to an environment, or unbind it",
-        arguments: &[may("name", "the environment (default: none)")],
-        options: &[PROJECT],
+        path: &["version"],
+        about: "print version, revision and what is embedded",
+        arguments: &[],
+        options: &[JSON],
+    },
+    Command {
+        path: &["completions"],
+        about: "print the completion script of a shell, for example: source <(al completions bash)",
+        arguments: &[must("shell", "bash, zsh or fish")],
+        options: &[],
+    },
+    Command {
+        path: &["man"],
+        about: "print a manual page, for example: al man run | man -l -",
+        arguments: &[Argument { many: true, ..may("command", "the command (default: all)") }],
+        options: &[],
     },
 ];
 
 const REFERENCE: Argument = must("ref", "type or type:instance, for example github_token or git_ssh:bot");
 
 /// States of work items.
-const STATES: [&str; 5] = ["queued", "running", "done", "failed", "dead"];
+pub(crate) const STATES: [&str; 5] = ["queued", "running", "done", "failed", "dead"];
 
 fn check_lines(text: &str) -> Option<String> {
     let is_positive = text.parse::<usize>().is_ok_and(|lines| lines > 0) && !text.starts_with('+');

@@ -8,6 +8,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::base::error::UnknownAgent;
+use crate::base::text::suggestion;
 
 mod agent;
 mod check;
@@ -91,11 +92,19 @@ impl Loaded {
         if self.discovered.iter().any(|known| known == name) {
             return Ok(());
         }
-        let others = match &self.discovered[..] {
-            [] => format!("No agents found in {}.", self.project.dir.join("agents").display()),
-            names => format!("Available agents: {}", names.join(", ")),
-        };
-        Err(UnknownAgent(format!("Agent \"{name}\" not found.\n{others}")))
+        Err(UnknownAgent(self.unknown_agent(name)))
+    }
+
+    /// What is said of an agent that the project does not have.
+    pub fn unknown_agent(&self, name: &str) -> String {
+        let names = &self.discovered;
+        if names.is_empty() {
+            let dir = self.project.dir.join("agents");
+            return format!("Agent \"{name}\" not found.\nNo agents found in {}.", dir.display());
+        }
+        let near = suggestion(name, names.iter().map(String::as_str));
+        let near = near.map(|near| format!("\n(Did you mean {near}?)")).unwrap_or_default();
+        format!("Agent \"{name}\" not found.\nAvailable agents: {}{near}", names.join(", "))
     }
 
     /// Agents that take part.

@@ -9,6 +9,7 @@ mod agent_process;
 mod agent_script;
 mod agent_session;
 mod cli_agent;
+mod cli_completions;
 mod cli_control;
 mod cli_creds;
 mod cli_creds_verify;

@@ -67,8 +67,7 @@ pub(crate) fn config(args: AgentConfig) -> Result<u8> {
     let changes = Changes { set: args.set, unset: args.unset };
     let loaded = load(&args.project, args.env.as_deref(), "al agent config", &environment)?;
     if !loaded.discovered.contains(&args.name) {
-        let text = format!("Agent \"{}\" not found.\n  make it with: al agent new", args.name);
-        bail!(UnknownAgent(text));
+        bail!(UnknownAgent(format!("{}\n  make it with: al agent new", loaded.unknown_agent(&args.name))));
     }
     if !changes.is_empty() {
         let path = agents::config_file(&loaded.project, &args.name);

@@ -1,14 +1,17 @@
 //! One file per command.
 
 pub(super) mod agent;
+pub(super) mod completions;
 pub(super) mod control;
 pub(super) mod creds;
 pub(super) mod cron;
 pub(super) mod doctor;
 pub(super) mod env;
 pub(super) mod logs;
+pub(super) mod man;
 pub(super) mod new;
 pub(super) mod queue;
 pub(super) mod run;
 pub(super) mod start;
 pub(super) mod stat;
+pub(super) mod version;
