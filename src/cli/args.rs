@@ -266,7 +266,6 @@ pub(crate) struct Start {
     pub(crate) env: Option<String>,
     /// no terminal UI, no questions
     #[argh(switch)]
-    #[expect(dead_code, reason = "accepted so that scripts can say it; there is nothing else yet")]
     pub(crate) headless: bool,
     /// serve the dashboard
     #[argh(switch)]
@@ -493,6 +492,17 @@ pub(crate) struct EnvShow {
     /// name of the environment
     #[argh(positional)]
     pub(crate) name: Option<String>,
+}
+
+/// `al env check`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct EnvCheck {
+    /// print JSON
+    #[argh(switch)]
+    pub(crate) json: bool,
+    /// name of the environment
+    #[argh(positional)]
+    pub(crate) name: String,
 }
 
 /// `al env set`.

@@ -137,6 +137,7 @@ fn command(path: &[&str], words: &[&str]) -> Result<u8> {
         ["env", "init"] => commands::env::init(typed(path, words)?),
         ["env", "list"] => commands::env::list(typed(path, words)?),
         ["env", "show"] => commands::env::show(typed(path, words)?),
+        ["env", "check"] => commands::env::check(typed(path, words)?),
         ["env", "set"] => commands::env::set(typed(path, words)?),
         ["doctor"] => commands::doctor::run(typed(path, words)?),
         _ => Err(anyhow!("al {} has no code behind it", path.join(" "))),

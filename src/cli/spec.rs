@@ -181,6 +181,12 @@ pub(crate) static COMMANDS: &[Command] = &[
         ],
     },
     Command {
+        path: &["env", "check"],
+        about: "verify the server of an environment",
+        arguments: &[must("name", "the environment")],
+        options: &[JSON],
+    },
+    Command {
         path: &["env", "set"],
         about: "bind the project to an environment, or unbind it",
         arguments: &[may("name", "the environment (default: none)")],

@@ -4,6 +4,7 @@ pub mod agents;
 pub mod creds;
 pub mod doctor;
 pub mod editor;
+pub mod env_check;
 pub mod environments;
 pub mod host;
 pub mod models;

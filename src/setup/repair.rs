@@ -55,6 +55,24 @@ impl Repair<'_> {
         Ok(missing)
     }
 
+    /// Asks only for what is missing, for a command that goes on to something else; gives what still is.
+    ///
+    /// # Errors
+    /// As [`Repair::credentials`].
+    pub fn missing(&mut self, report: &Report) -> Result<Vec<String>> {
+        let wanted: Vec<&Checked> = report.missing().collect();
+        if !wanted.is_empty() {
+            self.prompter.say(&format!("{} credential(s) need to be configured:", wanted.len()))?;
+        }
+        let mut missing = Vec::new();
+        for checked in wanted {
+            if !self.ask(checked)? {
+                missing.push(checked.need.reference.to_string());
+            }
+        }
+        Ok(missing)
+    }
+
     /// Asks for one; whether it is there afterwards. What a provider refuses is said, and the next one is asked for.
     fn ask(&mut self, checked: &Checked) -> Result<bool> {
         let reference = &checked.need.reference;

@@ -562,3 +562,15 @@ fn providers_are_asked_about_keys_and_models_only_when_that_is_wanted() {
         refused.expect(1).stderr.contains("the key is refused (HTTP 401)") && !refused.stderr.contains("gsk_secret")
     );
 }
+
+#[test]
+fn a_start_asks_a_person_for_what_is_missing() {
+    let project = wanting();
+    let mut al = project.al(&["start"]).on_pty();
+    al.wait_for("2 credential(s) need to be configured:").wait_for("API Token:").type_in("\x03");
+    assert_eq!(al.finish().0, 130);
+    let (status, screen) = project.al(&["start", "-H"]).on_pty().finish();
+    let text = screen.join("\n");
+    assert!(status == 1 && text.contains("[MISSING] Mintlify API Token (mintlify_token)"), "{text}");
+    assert!(text.contains("2 credential(s) missing: mintlify_token, github_webhook_secret:hub"), "{text}");
+}

@@ -150,3 +150,123 @@ fn a_group_alone_prints_its_help_as_a_failure() {
     let done = project.al(&["env", "lst"]).run();
     assert_eq!(done.expect(1).stderr, "error: unknown command 'lst'\n(Did you mean list?)\n");
 }
+
+/// A stand-in for `ssh` that runs what is to be run there on this machine, with these programs first on the path.
+fn fake_ssh(project: &Project, programs: &[(&str, &str)]) -> PathBuf {
+    let write = |path: &PathBuf, text: &str| {
+        fs::write(path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let bin = project.outer().join("there");
+    fs::create_dir_all(&bin).unwrap();
+    for (name, script) in programs {
+        write(&bin.join(name), &format!("#!/bin/sh\n{script}\n"));
+    }
+    let ssh = project.outer().join("ssh");
+    let log = project.outer().join("ssh.log");
+    write(
+        &ssh,
+        &format!(
+            "#!/bin/sh\nprintf '%s\\n' \"$*\" >>{}\nfor last; do :; done\nPATH={}:$PATH exec sh -c \"$last\"\n",
+            log.display(),
+            bin.display()
+        ),
+    );
+    ssh
+}
+
+#[test]
+fn a_server_is_checked_from_connection_to_service() {
+    let project = Project::without_docker("");
+    project.al(&["env", "init", "prod", "-t", "server"]).run().expect(0);
+    let done = project.al(&["env", "check", "prod"]).run();
+    assert!(done.expect(1).stderr.contains("REPLACE_ME"), "{}", done.stderr);
+    fs::write(file(&project, "prod"), "[server]\nhost = '192.0.2.7'\nuser = 'ann'\nport = 2222\nkeyPath = '~/key'\n")
+        .unwrap();
+    let programs = [
+        ("id", "echo 1000"),
+        ("sudo", "[ \"$1\" = -n ] && shift; exec \"$@\""),
+        ("docker", "echo 27.1.1"),
+        ("ps", "echo systemd"),
+        (
+            "systemctl",
+            "case $1 in --version) echo 'systemd 252';; show) printf 'LoadState=loaded\\nActiveState=active\\n';; esac",
+        ),
+        ("df", "printf 'head\\nfs 1 1 8388608 1%% /\\n'"),
+    ];
+    let ssh = fake_ssh(&project, &programs);
+    let check = |args: &[&str]| project.al(&[&["env", "check", "prod"], args].concat()).env("AL_SSH", &ssh).run();
+    let expected = "Checking environment \"prod\"...\n  ✓ SSH connectivity (ann@192.0.2.7:2222)\n  ✓ Privileges (sudo)\n  ✓ Docker \
+                    (27.1.1)\n  ✓ systemd (systemd 252)\n  ✓ Disk (8192 MiB free)\n  ✓ Service (active)\nAll checks passed.\n";
+    assert_eq!(check(&[]).expect(0).stdout, expected);
+    let log = fs::read_to_string(project.outer().join("ssh.log")).unwrap();
+    let key = project.home().join("key");
+    for part in [
+        "BatchMode=yes",
+        "StrictHostKeyChecking=accept-new",
+        "-p 2222",
+        &format!("-i {}", key.display()),
+        "-- ann@192.0.2.7 sh -s",
+    ] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+    // A configured key is the only one that counts, and its file is gone afterwards.
+    let pinned = "[server]\nhost = '192.0.2.7'\nport = 2222\nhostKey = 'ssh-ed25519 AAAA'\n";
+    let before = fs::read_to_string(file(&project, "prod")).unwrap();
+    fs::write(file(&project, "prod"), pinned).unwrap();
+    check(&[]).expect(0);
+    let log = fs::read_to_string(project.outer().join("ssh.log")).unwrap();
+    let last = log.lines().rfind(|line| line.contains("-T ")).unwrap();
+    assert!(last.contains("StrictHostKeyChecking=yes") && !last.contains("accept-new"), "{last}");
+    assert_eq!(fs::read_dir(project.temp()).unwrap().count(), 0);
+    fs::write(file(&project, "prod"), before).unwrap();
+    // Things go wrong.
+    fake_ssh(
+        &project,
+        &[
+            ("sudo", "echo 'a password is required' >&2; exit 1"),
+            ("docker", "echo down >&2; exit 1"),
+            ("systemctl", "true"),
+            ("df", "printf 'h\\nfs 1 1 1000 1%% /\\n'"),
+        ],
+    );
+    let done = check(&[]);
+    for line in [
+        "  ✗ Privileges (a password is required)",
+        "  ✗ Docker (not running: down)",
+        "  ✗ Disk (0 MiB free)",
+        "  - Service (run 'al push' to deploy)",
+        "3 issue(s) found.",
+    ] {
+        assert!(done.expect(1).stdout.contains(line), "{line}: {}", done.stdout);
+    }
+    let document: serde_json::Value = serde_json::from_str(&check(&["--json"]).expect(1).stdout).unwrap();
+    assert_eq!((&document["environment"], &document["ok"]), (&json!("prod"), &json!(false)));
+    assert_eq!(
+        document["checks"][2],
+        json!({"name": "Docker", "status": "fail", "detail": "not running: down", "fixable": true})
+    );
+    // No connection: nothing else is asked.
+    fs::write(&ssh, "#!/bin/sh\necho 'ssh: connect to host 192.0.2.7 port 2222: Connection refused' >&2\nexit 255\n")
+        .unwrap();
+    let done = check(&[]);
+    let line = "  ✗ SSH connectivity (cannot reach ann@192.0.2.7:2222: unreachable: ssh: connect to host 192.0.2.7 port 2222: \
+                Connection refused)\n1 issue(s) found.\n";
+    assert!(done.expect(1).stdout.contains(line), "{}", done.stdout);
+}
+
+#[test]
+fn an_environment_without_a_server_cannot_be_checked() {
+    let project = Project::without_docker("");
+    let done = project.al(&["env", "check", "nowhere"]).run();
+    assert!(done.expect(1).stderr.contains("environment \"nowhere\" does not exist"), "{}", done.stderr);
+    project.al(&["env", "init", "x", "-t", "server"]).run().expect(0);
+    fs::write(file(&project, "x"), "[gateway]\nport = 1\n").unwrap();
+    let done = project.al(&["env", "check", "x"]).run();
+    assert!(done.expect(1).stderr.contains("environment \"x\" has no [server]"), "{}", done.stderr);
+    fs::write(file(&project, "x"), "[server]\nhost = 'a'\nport = 0\nbasePath = '/x'\n").unwrap();
+    let done = project.al(&["env", "check", "x"]).run();
+    for key in ["server.port", "server.basePath"] {
+        assert!(done.expect(1).stderr.contains(key), "{}", done.stderr);
+    }
+}

@@ -10,9 +10,10 @@ use shims::env::Environment;
 use crate::base::error::UsageError;
 use crate::base::files::{absolute_lexically, current_dir};
 use crate::base::text::{printable, printable_json};
-use crate::cli::args::{EnvInit, EnvList, EnvSet, EnvShow};
+use crate::cli::args::{EnvCheck, EnvInit, EnvList, EnvSet, EnvShow};
 use crate::config::origins::{Origin, origins};
 use crate::config::{Home, Selection};
+use crate::setup::env_check;
 use crate::setup::environments::{self, Existence};
 
 /// Writes a new environment.
@@ -81,6 +82,28 @@ pub(crate) fn set(args: EnvSet) -> Result<u8> {
         writeln!(std::io::stderr(), "{text}")?;
     }
     print(&format!("Project bound to environment \"{name}\".\n"))
+}
+
+/// Verifies the server of an environment.
+pub(crate) fn check(args: EnvCheck) -> Result<u8> {
+    let environment = Environment::of_process();
+    let home = Home::of(&environment)?;
+    let target = env_check::Target::of(&home, &args.name)?;
+    if args.json {
+        let checks = env_check::run(&target, &home, &environment, &mut |_| Ok(()))?;
+        let document = env_check::to_json(&args.name, &checks);
+        print(&format!("{}\n", printable_json(&document.to_string())))?;
+        return Ok(u8::from(env_check::failures(&checks) > 0));
+    }
+    print(&format!("Checking environment \"{}\"...\n", args.name))?;
+    let checks = env_check::run(&target, &home, &environment, &mut |check| print(&check.line()).map(drop))?;
+    match env_check::failures(&checks) {
+        0 => print("All checks passed.\n"),
+        failures => {
+            print(&format!("{failures} issue(s) found.\n  repair what can be: al env prov {}\n", args.name))?;
+            Ok(1)
+        }
+    }
 }
 
 fn home() -> Result<Home> {
