@@ -1,5 +1,5 @@
-//! Builds the in-container programs statically and embeds them, together with `agent-docs/`, in the host program
-//! (style of the whole: one file that can be copied to another machine and used there), and the time zones.
+//! Builds the in-container programs statically and embeds them, together with `agent-docs/`, the templates of agents and
+//! the time zones, in the host program (style of the whole: one file that can be copied to another machine and used there).
 //!
 //! * `AL_SHIMS_DIR`: take `al-agent` and `al-shim` from this directory instead of building them (packagers, cross builds).
 //! * `AL_REVISION`: revision to bake in instead of asking git.
@@ -18,7 +18,7 @@ fn main() {
     let programs = programs_dir(&root, &out, &revision);
     let agent = programs.join("al-agent");
     let shim = programs.join("al-shim");
-    let docs = agent_docs(&root.join("agent-docs"));
+    let docs = files_below(&root.join("agent-docs"));
 
     let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
     let programs = [("al-agent", &agent), ("al-shim", &shim)];
@@ -43,8 +43,11 @@ fn main() {
     code += "];\n";
     fs::write(out.join("embedded.rs"), code).expect("write embedded.rs");
     fs::write(out.join("zones.rs"), zones(&out)).expect("write zones.rs");
+    pack_templates(&root.join("src/setup/templates"), &out.join("templates.deflate"));
 
     println!("cargo::rustc-env=AL_REVISION={revision}");
+    println!("cargo::rustc-env=AL_BUILD_DATE={}", date(&root));
+    println!("cargo::rustc-env=AL_TARGET={}", var("TARGET"));
     println!("cargo::rustc-env=AL_TARGET_ARCH={}", var("CARGO_CFG_TARGET_ARCH"));
     println!("cargo::rustc-env=AL_BIN_AL_AGENT={}", agent.display());
     println!("cargo::rustc-env=AL_BIN_AL_SHIM={}", shim.display());
@@ -110,24 +113,33 @@ fn target_root(out: &Path) -> &Path {
     out.ancestors().find(|dir| dir.join("CACHEDIR.TAG").exists()).unwrap_or(out)
 }
 
-/// Files below `agent-docs/` with their names in it (`skills/calls.md`), sorted by name.
-fn agent_docs(dir: &Path) -> Vec<(String, PathBuf)> {
+/// Files below a directory with their names in it (`skills/calls.md`), sorted by name.
+fn files_below(dir: &Path) -> Vec<(String, PathBuf)> {
     println!("cargo::rerun-if-changed={}", dir.display());
     let mut files = Vec::new();
     let mut pending = vec![dir.to_path_buf()];
     while let Some(next) = pending.pop() {
         for entry in fs::read_dir(&next).unwrap_or_else(|error| panic!("read {}: {error}", next.display())) {
-            let path = entry.expect("read agent-docs").path();
+            let path = entry.expect("read a directory").path();
             if path.is_dir() {
                 pending.push(path);
             } else {
-                let name = path.strip_prefix(dir).expect("is below it").to_str().expect("agent-docs have UTF-8 names");
+                let name = path.strip_prefix(dir).expect("is below it").to_str().expect("names are UTF-8");
                 files.push((name.to_owned(), path));
             }
         }
     }
     files.sort();
     files
+}
+
+/// Packs the templates of agents, which are read only when somebody makes one: `<name>\0<content>\0` of every file.
+fn pack_templates(dir: &Path, packed: &Path) {
+    let mut all = Vec::new();
+    for (name, path) in files_below(dir) {
+        all.extend([name.as_bytes(), &[0], &read(&path), &[0]].concat());
+    }
+    fs::write(packed, miniz_oxide::deflate::compress_to_vec(&all, 9)).expect("write the packed templates");
 }
 
 /// Eight hex digits of the commit, `dev` outside a checkout.
@@ -149,6 +161,14 @@ fn revision(root: &Path) -> String {
         }
     }
     git(&["rev-parse", "--short=8", "HEAD"]).map_or_else(|| "dev".into(), |text| text.chars().take(8).collect())
+}
+
+/// The day of the commit, so that the same source gives the same program; `unknown` outside a checkout.
+fn date(root: &Path) -> String {
+    let output = Command::new("git").current_dir(root).args(["show", "-s", "--format=%cs", "HEAD"]).output();
+    let text =
+        output.ok().filter(|output| output.status.success()).and_then(|output| String::from_utf8(output.stdout).ok());
+    text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty()).unwrap_or_else(|| "unknown".into())
 }
 
 fn read(path: &Path) -> Vec<u8> {

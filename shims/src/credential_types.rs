@@ -7,6 +7,8 @@ pub struct CredentialType {
     pub id: &'static str,
     pub group: Group,
     pub label: &'static str,
+    /// What it is for, and what it needs; one or two sentences.
+    pub about: &'static str,
     /// In the order in which they are asked for.
     pub fields: &'static [Field],
     /// Where to get one.
@@ -62,6 +64,7 @@ pub static TYPES: [CredentialType; 29] = [
         id: "github_token",
         group: Group::Agent,
         label: "GitHub Personal Access Token",
+        about: "Lets agents work with GitHub: issues, pull requests, repositories. It needs the repo and workflow scopes.",
         fields: &[Field { name: "token", label: "Token", kind: Kind::Secret, variable: Some("GITHUB_TOKEN") }],
         help_url: Some("https://github.com/settings/tokens"),
     },
@@ -69,6 +72,7 @@ pub static TYPES: [CredentialType; 29] = [
         id: "anthropic_key",
         group: Group::ModelKey,
         label: "Anthropic API Credential",
+        about: "Pays for the models of Anthropic: an API key, or the OAuth token of a subscription.",
         fields: &[Field { name: "token", label: "API Key / OAuth Token", kind: Kind::Secret, variable: None }],
         help_url: Some("https://console.anthropic.com/settings/keys"),
     },
@@ -76,6 +80,7 @@ pub static TYPES: [CredentialType; 29] = [
         id: "openai_key",
         group: Group::ModelKey,
         label: "OpenAI API Credential",
+        about: "Pays for the models of OpenAI.",
         fields: &[Field { name: "token", label: "API Key", kind: Kind::Secret, variable: None }],
         help_url: Some("https://platform.openai.com/api-keys"),
     },
@@ -83,6 +88,7 @@ pub static TYPES: [CredentialType; 29] = [
         id: "groq_key",
         group: Group::ModelKey,
         label: "Groq API Credential",
+        about: "Pays for the models that Groq serves.",
         fields: &[Field { name: "token", label: "API Key", kind: Kind::Secret, variable: None }],
         help_url: Some("https://console.groq.com/keys"),
     },
@@ -90,6 +96,7 @@ pub static TYPES: [CredentialType; 29] = [
         id: "google_key",
         group: Group::ModelKey,
         label: "Google AI API Credential",
+        about: "Pays for the Gemini models of Google.",
         fields: &[Field { name: "token", label: "API Key", kind: Kind::Secret, variable: None }],
         help_url: Some("https://aistudio.google.com/apikey"),
     },
@@ -97,6 +104,7 @@ pub static TYPES: [CredentialType; 29] = [
         id: "xai_key",
         group: Group::ModelKey,
         label: "xAI API Credential",
+        about: "Pays for the Grok models of xAI.",
         fields: &[Field { name: "token", label: "API Key", kind: Kind::Secret, variable: None }],
         help_url: Some("https://console.x.ai"),
     },
@@ -104,6 +112,7 @@ pub static TYPES: [CredentialType; 29] = [
         id: "mistral_key",
         group: Group::ModelKey,
         label: "Mistral AI API Credential",
+        about: "Pays for the models of Mistral AI.",
         fields: &[Field { name: "token", label: "API Key", kind: Kind::Secret, variable: None }],
         help_url: Some("https://console.mistral.ai/api-keys"),
     },
@@ -111,6 +120,7 @@ pub static TYPES: [CredentialType; 29] = [
         id: "openrouter_key",
         group: Group::ModelKey,
         label: "OpenRouter API Credential",
+        about: "Pays for the models that OpenRouter passes on.",
         fields: &[Field { name: "token", label: "API Key", kind: Kind::Secret, variable: None }],
         help_url: Some("https://openrouter.ai/keys"),
     },
@@ -118,6 +128,7 @@ pub static TYPES: [CredentialType; 29] = [
         id: "custom_key",
         group: Group::ModelKey,
         label: "Custom LLM Provider API Credential",
+        about: "The key of a model server of your own; leave it out when the server wants none.",
         fields: &[Field { name: "token", label: "API Key", kind: Kind::Secret, variable: None }],
         help_url: None,
     },
@@ -125,6 +136,7 @@ pub static TYPES: [CredentialType; 29] = [
         id: "sentry_token",
         group: Group::Agent,
         label: "Sentry Auth Token",
+        about: "Lets agents read errors and events of Sentry.",
         fields: &[Field {
             name: "token",
             label: "Auth Token",
@@ -137,6 +149,7 @@ pub static TYPES: [CredentialType; 29] = [
         id: "linear_token",
         group: Group::Agent,
         label: "Linear Personal API Token",
+        about: "Lets agents work with Linear as you.",
         fields: &[Field { name: "token", label: "API Token", kind: Kind::Secret, variable: Some("LINEAR_API_TOKEN") }],
         help_url: Some("https://linear.app/settings/api"),
     },
@@ -144,6 +157,7 @@ pub static TYPES: [CredentialType; 29] = [
         id: "linear_oauth",
         group: Group::Agent,
         label: "Linear OAuth2 Token",
+        about: "Lets agents work with Linear as an OAuth application.",
         fields: &[
             Field { name: "client_id", label: "Client ID", kind: Kind::Plain, variable: Some("LINEAR_CLIENT_ID") },
             Field {
@@ -171,6 +185,7 @@ pub static TYPES: [CredentialType; 29] = [
         id: "git_ssh",
         group: Group::Agent,
         label: "SSH Key & Git Identity",
+        about: "Lets agents clone and push over SSH, and names the author of their commits.",
         fields: &[
             Field { name: "id_rsa", label: "Private Key", kind: Kind::OptionalSecret, variable: None },
             Field { name: "username", label: "Git Author Name", kind: Kind::Plain, variable: None },
@@ -182,6 +197,7 @@ pub static TYPES: [CredentialType; 29] = [
         id: "github_webhook_secret",
         group: Group::Gateway,
         label: "GitHub Webhook Secret",
+        about: "Proves that webhooks come from GitHub. Any random string will do; enter the same string there.",
         fields: &[Field { name: "secret", label: "Webhook Secret", kind: Kind::Secret, variable: None }],
         help_url: Some("https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries"),
     },
@@ -189,6 +205,7 @@ pub static TYPES: [CredentialType; 29] = [
         id: "sentry_client_secret",
         group: Group::Gateway,
         label: "Sentry Client Secret",
+        about: "Proves that webhooks come from Sentry. Any random string will do where you choose it; the same string has to be entered at Sentry.",
         fields: &[Field { name: "secret", label: "Client Secret", kind: Kind::Secret, variable: None }],
         help_url: None,
     },
@@ -196,6 +213,7 @@ pub static TYPES: [CredentialType; 29] = [
         id: "linear_webhook_secret",
         group: Group::Gateway,
         label: "Linear Webhook Secret",
+        about: "Proves that webhooks come from Linear. Any random string will do, as long as the same string is entered at Linear.",
         fields: &[Field { name: "secret", label: "Webhook Secret", kind: Kind::Secret, variable: None }],
         help_url: Some("https://developers.linear.app/docs/webhooks"),
     },
@@ -203,6 +221,7 @@ pub static TYPES: [CredentialType; 29] = [
         id: "mintlify_webhook_secret",
         group: Group::Gateway,
         label: "Mintlify Webhook Secret",
+        about: "Proves that webhooks come from Mintlify. Any random string will do; enter the same string there.",
         fields: &[Field { name: "secret", label: "Webhook Secret", kind: Kind::Secret, variable: None }],
         help_url: Some("https://mintlify.com/docs/api-reference/webhooks"),
     },
@@ -210,6 +229,7 @@ pub static TYPES: [CredentialType; 29] = [
         id: "netlify_token",
         group: Group::Agent,
         label: "Netlify Personal Access Token",
+        about: "Lets agents work with sites and deployments of Netlify.",
         fields: &[Field {
             name: "token",
             label: "Access Token",
@@ -222,6 +242,7 @@ pub static TYPES: [CredentialType; 29] = [
         id: "x_twitter_api",
         group: Group::Agent,
         label: "X (Twitter) API Credentials",
+        about: "Lets agents read and post on X.",
         fields: &[
             Field { name: "api_key", label: "API Key", kind: Kind::Secret, variable: Some("X_API_KEY") },
             Field { name: "api_secret", label: "API Secret", kind: Kind::Secret, variable: Some("X_API_SECRET") },
@@ -245,6 +266,7 @@ pub static TYPES: [CredentialType; 29] = [
         id: "bugsnag_token",
         group: Group::Agent,
         label: "Bugsnag Auth Token",
+        about: "Lets agents read errors of Bugsnag.",
         fields: &[Field {
             name: "token",
             label: "Auth Token",
@@ -257,6 +279,7 @@ pub static TYPES: [CredentialType; 29] = [
         id: "vultr_api_key",
         group: Group::Agent,
         label: "Vultr API Key",
+        about: "Makes servers at Vultr with `al env prov`. Agents do not need it at run time.",
         fields: &[Field { name: "api_key", label: "API Key", kind: Kind::Secret, variable: Some("VULTR_API_KEY") }],
         help_url: Some("https://my.vultr.com/settings/#settingsapi"),
     },
@@ -264,6 +287,7 @@ pub static TYPES: [CredentialType; 29] = [
         id: "hetzner_api_key",
         group: Group::Agent,
         label: "Hetzner API Key",
+        about: "Makes servers at Hetzner with `al env prov`. Agents do not need it at run time.",
         fields: &[Field { name: "api_key", label: "API Key", kind: Kind::Secret, variable: Some("HETZNER_API_KEY") }],
         help_url: Some("https://console.hetzner.cloud/projects"),
     },
@@ -271,6 +295,7 @@ pub static TYPES: [CredentialType; 29] = [
         id: "vps_ssh",
         group: Group::Gateway,
         label: "VPS SSH Key",
+        about: "The key with which `al` logs in on your servers.",
         fields: &[
             Field { name: "private_key", label: "Private Key", kind: Kind::Secret, variable: None },
             Field { name: "public_key", label: "Public Key", kind: Kind::Plain, variable: None },
@@ -281,6 +306,7 @@ pub static TYPES: [CredentialType; 29] = [
         id: "cloudflare_api_token",
         group: Group::Agent,
         label: "Cloudflare API Token",
+        about: "Sets up names and certificates with `al env prov`; permissions Zone:DNS:Edit and Zone:SSL:Edit. Agents do not need it at run time.",
         fields: &[Field {
             name: "api_token",
             label: "API Token",
@@ -293,6 +319,7 @@ pub static TYPES: [CredentialType; 29] = [
         id: "reddit_oauth",
         group: Group::Agent,
         label: "Reddit OAuth2 Credentials",
+        about: "Lets agents moderate and post on Reddit. The app must be of type \"script\"; the user agent has the form script:<bot>:v1.0 (by u/<name>).",
         fields: &[
             Field { name: "client_id", label: "Client ID", kind: Kind::Plain, variable: Some("REDDIT_CLIENT_ID") },
             Field {
@@ -311,6 +338,7 @@ pub static TYPES: [CredentialType; 29] = [
         id: "mintlify_token",
         group: Group::Agent,
         label: "Mintlify API Token",
+        about: "Lets agents work with documentation at Mintlify.",
         fields: &[Field {
             name: "token",
             label: "API Token",
@@ -323,6 +351,7 @@ pub static TYPES: [CredentialType; 29] = [
         id: "aws",
         group: Group::Agent,
         label: "AWS Credentials",
+        about: "Lets agents use the aws command and AWS SDKs.",
         fields: &[
             Field {
                 name: "access_key_id",
@@ -349,6 +378,7 @@ pub static TYPES: [CredentialType; 29] = [
         id: "gateway_api_key",
         group: Group::Gateway,
         label: "Gateway API Key",
+        about: "The key of the gateway's dashboard and commands. `al start` makes one by itself.",
         fields: &[Field { name: "key", label: "API Key", kind: Kind::Secret, variable: None }],
         help_url: None,
     },
@@ -356,6 +386,7 @@ pub static TYPES: [CredentialType; 29] = [
         id: "cloudflare_origin_cert",
         group: Group::Gateway,
         label: "Cloudflare Origin Certificate",
+        about: "The certificate of a server behind Cloudflare, one instance per host name. Written by `al env prov` only.",
         fields: &[
             Field { name: "certificate", label: "Certificate", kind: Kind::Plain, variable: None },
             Field { name: "private_key", label: "Private Key", kind: Kind::Secret, variable: None },

@@ -9,6 +9,7 @@ mod known_secrets;
 pub mod log;
 pub mod log_files;
 pub mod process;
+pub mod prompt;
 pub mod subnet;
 pub mod term;
 pub mod text;

@@ -47,9 +47,17 @@ impl Style {
 
 /// Columns of the terminal behind stderr or stdout, 80 when there is none.
 pub fn width() -> usize {
-    let size =
-        rustix::termios::tcgetwinsize(std::io::stdout()).or_else(|_| rustix::termios::tcgetwinsize(std::io::stderr()));
-    size.ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(80)
+    size().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(80)
+}
+
+/// Rows of the terminal, 24 when there is none.
+pub fn height() -> usize {
+    size().map(|size| usize::from(size.ws_row)).filter(|rows| *rows > 0).unwrap_or(24)
+}
+
+fn size() -> Option<rustix::termios::Winsize> {
+    use rustix::termios::tcgetwinsize;
+    tcgetwinsize(std::io::stdout()).or_else(|_| tcgetwinsize(std::io::stderr())).ok()
 }
 
 /// SGR parameters.

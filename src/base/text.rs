@@ -65,6 +65,13 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>, li
     scored.filter(|(distance, _)| *distance <= limit).min_by_key(|(distance, _)| *distance).map(|(_, found)| found)
 }
 
+/// The candidate that was probably meant: within three edits and not mostly different.
+pub fn suggestion<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = candidates.into_iter().map(|candidate| (edit_distance(word, candidate), candidate));
+    let close = scored.filter(|(distance, found)| *distance <= 3 && *distance * 10 <= found.chars().count() * 6);
+    close.min_by_key(|(distance, _)| *distance).map(|(_, found)| found)
+}
+
 /// The last `limit` bytes of a text, from a character boundary.
 pub fn tail(text: &str, limit: usize) -> &str {
     let mut start = text.len().saturating_sub(limit);

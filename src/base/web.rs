@@ -133,31 +133,47 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// What a server answered, whatever its status.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Answer {
     pub status: u16,
-    /// Where it sends whoever asks, when it does.
-    pub location: Option<String>,
+    headers: http::HeaderMap,
     pub body: Vec<u8>,
 }
 
+impl Answer {
+    /// An answer that nobody gave, for messages about one that did.
+    pub fn of(status: u16, body: impl Into<Vec<u8>>) -> Self {
+        Self { status, body: body.into(), ..Self::default() }
+    }
+
+    /// A header field that is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
 /// What is done with a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Method {
+    #[default]
     Get,
     Post,
 }
 
 /// A request.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct Request<'a> {
     pub method: Method,
     /// Path and query, with a slash in front.
     pub path: &'a str,
     /// Sent as `Authorization: Bearer …`.
     pub bearer: Option<&'a Secret>,
+    /// Further header fields; they replace what is otherwise sent, and nobody prints them.
+    pub headers: &'a [(&'static str, &'a str)],
     /// JSON text.
     pub json: Option<&'a str>,
+    /// A form, encoded; instead of JSON.
+    pub form: Option<&'a str>,
 }
 
 /// The way to one server.
@@ -173,6 +189,7 @@ impl Web {
     /// # Errors
     /// When a variable of the environment cannot be used; the text names it.
     pub fn to(address: &Address, environment: &Environment) -> Result<Self, String> {
+        let address = &overridden(address, environment)?;
         let proxy = match address.is_loopback() {
             true => None,
             false => proxy(address.scheme, &address.host, environment)?,
@@ -220,8 +237,7 @@ impl Web {
             let reason = format!("the answer has more than {} bytes", limits.answer_bytes);
             return Err(Failure { cause: Cause::TooLarge, reason });
         }
-        let location = head.headers.get(http::header::LOCATION).and_then(|value| value.to_str().ok());
-        Ok(Answer { status: head.status.as_u16(), location: location.map(str::to_owned), body: bytes })
+        Ok(Answer { status: head.status.as_u16(), headers: head.headers, body: bytes })
     }
 
     fn build(&self, request: Request<'_>) -> Result<http::Request<Vec<u8>>, String> {
@@ -236,11 +252,48 @@ impl Web {
             value.set_sensitive(true);
             builder = builder.header(http::header::AUTHORIZATION, value);
         }
-        if request.json.is_some() {
-            builder = builder.header(HeaderName::from_static("content-type"), "application/json");
+        for (name, text) in request.headers {
+            let mut value =
+                HeaderValue::from_str(text).map_err(|_| format!("{name} has characters that cannot be sent"))?;
+            value.set_sensitive(true);
+            builder = builder.header(*name, value);
         }
-        builder.body(request.json.unwrap_or_default().as_bytes().to_vec()).map_err(|error| error.to_string())
+        let kind = [(request.json, "application/json"), (request.form, "application/x-www-form-urlencoded")];
+        let body = kind.into_iter().find_map(|(body, kind)| Some((body?, kind)));
+        if let Some((_, kind)) = body {
+            builder = builder.header(HeaderName::from_static("content-type"), kind);
+        }
+        builder.body(body.map_or("", |(text, _)| text).as_bytes().to_vec()).map_err(|error| error.to_string())
     }
+}
+
+/// The address that is asked in the place of another (`AL_HTTP_OVERRIDE`, cli-config.md §4.7): tests put a server of this
+/// machine there. Nothing can be sent to another machine by it.
+fn overridden(address: &Address, environment: &Environment) -> Result<Address, String> {
+    let wrong = |pair: &str| {
+        format!(
+            "AL_HTTP_OVERRIDE: \"{pair}\" is not <origin>=<address of this machine>, for example \
+             https://a.example=http://127.0.0.1:8080"
+        )
+    };
+    let origin = |address: &Address| {
+        let port = address.port.unwrap_or(if address.is_encrypted() { 443 } else { 80 });
+        (address.scheme, address.host.clone(), port)
+    };
+    let mut found = None;
+    for pair in environment.get_non_empty("AL_HTTP_OVERRIDE").into_iter().flat_map(|list| list.split(',')) {
+        let (from, to) = pair.trim().split_once('=').ok_or_else(|| wrong(pair))?;
+        let to =
+            Address::parse(to).filter(|to| to.prefix.is_empty() && !to.is_encrypted()).ok_or_else(|| wrong(pair))?;
+        if !["127.0.0.1", "localhost", "[::1]"].contains(&to.host.as_str()) {
+            return Err(wrong(pair));
+        }
+        let from = Address::parse(from).ok_or_else(|| wrong(pair))?;
+        if origin(&from) == origin(address) {
+            found = Some(Address { prefix: address.prefix.clone(), ..to });
+        }
+    }
+    Ok(found.unwrap_or_else(|| address.clone()))
 }
 
 /// The one place that knows what the errors of the HTTP library and the system mean.
@@ -315,7 +368,7 @@ mod tests {
     }
 
     fn get(address: &Address, limits: Limits) -> Result<Answer, Failure> {
-        let request = Request { method: Method::Get, path: "/x?y=1", bearer: None, json: None };
+        let request = Request { path: "/x?y=1", ..Request::default() };
         Web::to(address, &Environment::default()).unwrap().send(request, limits)
     }
 
@@ -359,10 +412,15 @@ mod tests {
         let address = Address { prefix: "/al".into(), ..address };
         let web = Web::to(&address, &[("HTTP_PROXY", "http://127.0.0.1:1")].into_iter().collect()).unwrap();
         let key = Secret::new("k-1");
-        let request =
-            Request { method: Method::Post, path: "/control/stop", bearer: Some(&key), json: Some("{\"a\":1}") };
+        let request = Request {
+            method: Method::Post,
+            path: "/control/stop",
+            bearer: Some(&key),
+            json: Some("{\"a\":1}"),
+            ..Request::default()
+        };
         let answer = web.send(request, LIMITS).unwrap();
-        assert_eq!((answer.status, answer.body.as_slice(), answer.location), (409, &b"{}"[..], None));
+        assert_eq!((answer.status, answer.body.as_slice(), answer.header("location")), (409, &b"{}"[..], None));
         let head = server.join().unwrap().to_ascii_lowercase();
         assert!(head.starts_with("post /al/control/stop http/1.1\r\n"), "{head}");
         for field in ["authorization: bearer k-1", "content-type: application/json", "accept: application/json"] {
@@ -384,7 +442,7 @@ mod tests {
         let (address, _server) =
             answering("HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/login\r\nContent-Length: 0\r\n\r\n");
         let answer = get(&address, LIMITS).unwrap();
-        assert_eq!((answer.status, answer.location.as_deref()), (302, Some("http://127.0.0.1:1/login")));
+        assert_eq!((answer.status, answer.header("location")), (302, Some("http://127.0.0.1:1/login")));
     }
 
     #[test]

@@ -269,7 +269,6 @@ pub(crate) struct Start {
     pub(crate) env: Option<String>,
     /// no terminal UI, no questions
     #[argh(switch)]
-    #[expect(dead_code, reason = "accepted so that scripts can say it; there is nothing else yet")]
     pub(crate) headless: bool,
     /// serve the dashboard
     #[argh(switch)]
@@ -293,14 +292,231 @@ pub(crate) struct Doctor {
     pub(crate) env: Option<String>,
     /// never ask anything
     #[argh(switch)]
-    #[expect(dead_code, reason = "accepted so that scripts can say it; nothing asks yet")]
     pub(crate) headless: bool,
     /// check as for an exposed gateway
     #[argh(switch)]
     pub(crate) expose: bool,
-    /// warnings about keys are errors
+    /// warnings are errors
     #[argh(switch)]
     pub(crate) strict: bool,
+    /// print JSON
+    #[argh(switch)]
+    pub(crate) json: bool,
+    /// leave credentials out
+    #[argh(switch)]
+    pub(crate) skip_creds: bool,
+    /// leave this machine out
+    #[argh(switch)]
+    pub(crate) skip_host: bool,
+    /// ask the providers of models
+    #[argh(switch)]
+    pub(crate) online: bool,
+}
+
+impl Doctor {
+    /// The check after something was changed.
+    pub(crate) fn of_project(project: &str, env: Option<String>) -> Self {
+        Self {
+            project: project.to_owned(),
+            env,
+            headless: false,
+            expose: false,
+            strict: false,
+            json: false,
+            skip_creds: false,
+            skip_host: false,
+            online: false,
+        }
+    }
+}
+
+/// `al version`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct Version {
+    /// print JSON
+    #[argh(switch)]
+    pub(crate) json: bool,
+}
+
+/// `al completions`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct Completions {
+    /// name of the shell
+    #[argh(positional)]
+    pub(crate) shell: String,
+}
+
+/// `al man`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct Man {
+    /// words of the command
+    #[argh(positional)]
+    pub(crate) command: Vec<String>,
+}
+
+/// `al new`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct New {
+    /// provider of the model
+    #[argh(option)]
+    pub(crate) provider: Option<String>,
+    /// id of the model
+    #[argh(option)]
+    pub(crate) model: Option<String>,
+    /// thinking level
+    #[argh(option)]
+    pub(crate) thinking: Option<String>,
+    /// never ask anything
+    #[argh(switch)]
+    pub(crate) headless: bool,
+    /// directory of the project
+    #[argh(positional)]
+    pub(crate) name: String,
+}
+
+/// `al agent new`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct AgentNew {
+    /// project directory
+    #[argh(option, default = "String::from(\".\")")]
+    pub(crate) project: String,
+    /// named environment
+    #[argh(option)]
+    pub(crate) env: Option<String>,
+    /// template
+    #[argh(option, long = "type")]
+    pub(crate) kind: Option<String>,
+    /// name of the agent
+    #[argh(option)]
+    pub(crate) name: Option<String>,
+    /// do not go on with its configuration
+    #[argh(switch)]
+    pub(crate) no_config: bool,
+}
+
+/// `al agent config`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct AgentConfig {
+    /// project directory
+    #[argh(option, default = "String::from(\".\")")]
+    pub(crate) project: String,
+    /// named environment
+    #[argh(option)]
+    pub(crate) env: Option<String>,
+    /// keys with values
+    #[argh(option)]
+    pub(crate) set: Vec<String>,
+    /// keys
+    #[argh(option)]
+    pub(crate) unset: Vec<String>,
+    /// name of the agent
+    #[argh(positional)]
+    pub(crate) name: String,
+}
+
+/// `al creds ls`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct CredsList {
+    /// print JSON
+    #[argh(switch)]
+    pub(crate) json: bool,
+}
+
+/// `al creds add`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct CredsAdd {
+    /// fields from variables
+    #[argh(option)]
+    pub(crate) from_env: Vec<String>,
+    /// fields from files
+    #[argh(option)]
+    pub(crate) from_file: Vec<String>,
+    /// fields from standard input
+    #[argh(switch)]
+    pub(crate) stdin: bool,
+    /// do not ask the provider
+    #[argh(switch)]
+    pub(crate) no_verify: bool,
+    /// type or type:instance
+    #[argh(positional)]
+    pub(crate) reference: String,
+}
+
+/// `al creds rm`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct CredsRemove {
+    /// type or type:instance
+    #[argh(positional)]
+    pub(crate) reference: String,
+}
+
+/// `al creds types`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct CredsTypes {
+    /// print JSON
+    #[argh(switch)]
+    pub(crate) json: bool,
+}
+
+/// `al env init`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct EnvInit {
+    /// type of environment
+    #[argh(option, long = "type")]
+    pub(crate) kind: Option<String>,
+    /// name of the environment
+    #[argh(positional)]
+    pub(crate) name: String,
+}
+
+/// `al env list`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct EnvList {
+    /// print JSON
+    #[argh(switch)]
+    pub(crate) json: bool,
+}
+
+/// `al env show`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct EnvShow {
+    /// the merged configuration
+    #[argh(switch)]
+    pub(crate) merged: bool,
+    /// project directory
+    #[argh(option, default = "String::from(\".\")")]
+    pub(crate) project: String,
+    /// named environment
+    #[argh(option)]
+    pub(crate) env: Option<String>,
+    /// print JSON
+    #[argh(switch)]
+    pub(crate) json: bool,
+    /// name of the environment
+    #[argh(positional)]
+    pub(crate) name: Option<String>,
+}
+
+/// `al env check`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct EnvCheck {
+    /// print JSON
+    #[argh(switch)]
+    pub(crate) json: bool,
+    /// name of the environment
+    #[argh(positional)]
+    pub(crate) name: String,
+}
+
+/// `al env set`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct EnvSet {
+    /// project directory
+    #[argh(option, default = "String::from(\".\")")]
+    pub(crate) project: String,
+    /// name of the environment
+    #[argh(positional)]
+    pub(crate) name: Option<String>,
 }
 
 #[cfg(test)]

@@ -4,7 +4,13 @@
 //! (cli-config.md §2.1), words the usage errors as specified, and hands `argh` a vector that it cannot misread.
 
 use super::spec::{Argument, COMMANDS, Command, GROUPS, Group, Opt};
-use crate::base::text::edit_distance;
+use crate::base::term::width;
+use crate::base::text::suggestion;
+
+/// Widest first column of a help text; what is wider has a line of its own.
+const WIDEST_NAME: usize = 34;
+/// Narrowest second column, whatever the terminal.
+const NARROWEST_ABOUT: usize = 30;
 
 /// What the words on the command line ask for.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,6 +34,9 @@ pub(crate) fn read(words: &[String]) -> Result<Request, String> {
     let first = match rest.next().map(String::as_str) {
         None => return Ok(Request::HelpInstead(help_overview())),
         Some("-h" | "--help") => return Ok(Request::Help(help_overview())),
+        Some("-V" | "--version") if rest.as_slice().iter().any(|word| word == "--verbose") => {
+            return read(&["version".to_owned()]);
+        }
         Some("-V" | "--version") => return Ok(Request::Version),
         Some("help") => return help_about(rest.as_slice()),
         Some(first) => first,
@@ -67,7 +76,7 @@ fn commands_of(group: &Group) -> impl Iterator<Item = &'static Command> {
 }
 
 /// Words that may come first.
-fn top_level() -> impl Iterator<Item = &'static str> {
+pub(super) fn top_level() -> impl Iterator<Item = &'static str> {
     let commands = COMMANDS.iter().filter(|command| command.path.len() == 1).map(|command| command.path[0]);
     commands.chain(GROUPS.iter().map(|group| group.name)).chain(["help"])
 }
@@ -90,7 +99,7 @@ fn read_command(command: &'static Command, words: &[String]) -> Result<Request, 
             if name == "help" {
                 return Ok(Request::Help(help_command(command)));
             }
-            let found = command.options.iter().find(|option| option.long == name);
+            let found = command.options.iter().find(|option| option.long == name || option.alias == Some(name));
             let option = found.ok_or_else(|| unknown_option(&format!("--{name}"), command.options))?;
             let value = value_of(option, inline, &mut rest)?;
             given.push((option, value));
@@ -164,7 +173,7 @@ fn check_count(command: &Command, arguments: &[String]) -> Result<(), String> {
 fn normalised(given: &[(&'static Opt, Option<String>)], arguments: Vec<String>) -> Vec<String> {
     let mut words = Vec::new();
     for (index, (option, value)) in given.iter().enumerate() {
-        if given[index + 1..].iter().any(|(later, _)| later.long == option.long) {
+        if !option.many && given[index + 1..].iter().any(|(later, _)| later.long == option.long) {
             continue;
         }
         words.push(format!("--{}", option.long));
@@ -187,10 +196,9 @@ fn unknown_option(word: &str, options: &[Opt]) -> String {
 
 /// Adds a line with the nearest name that is within distance 3 and not mostly different.
 fn with_suggestion(message: String, word: &str, names: impl Iterator<Item = String>) -> String {
-    let scored = names.map(|name| (edit_distance(word, &name), name));
-    let close = scored.filter(|(distance, name)| *distance <= 3 && *distance * 10 <= name.chars().count() * 6);
-    match close.min_by_key(|(distance, _)| *distance) {
-        Some((_, name)) => format!("{message}\n(Did you mean {name}?)"),
+    let names: Vec<String> = names.collect();
+    match suggestion(word, names.iter().map(String::as_str)) {
+        Some(name) => format!("{message}\n(Did you mean {name}?)"),
         None => message,
     }
 }
@@ -237,7 +245,8 @@ fn help_overview() -> String {
 }
 
 fn help_command(command: &Command) -> String {
-    let mut text = format!("Usage: al {} [options]\n\n{}.\n", usage_words(command), sentence(command.about));
+    let about = wrapped(&format!("{}.", sentence(command.about)), width()).join("\n");
+    let mut text = format!("Usage: al {} [options]\n\n{about}\n", usage_words(command));
     if !command.arguments.is_empty() {
         let arguments: Vec<_> =
             command.arguments.iter().map(|argument| (argument.name.to_owned(), argument.about)).collect();
@@ -259,9 +268,33 @@ fn sentence(about: &str) -> String {
     chars.next().map(|first| first.to_uppercase().chain(chars).collect()).unwrap_or_default()
 }
 
+/// Two columns, the second one wrapped to the width of the terminal.
 fn rows(rows: &[(String, &str)]) -> String {
-    let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
-    rows.iter().map(|(name, about)| format!("  {name:width$}  {about}\n")).collect()
+    let widest = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0).min(WIDEST_NAME);
+    let room = width().saturating_sub(widest + 4).max(NARROWEST_ABOUT);
+    let mut text = String::new();
+    for (name, about) in rows {
+        // A name that is too wide has a line of its own.
+        let is_wide = name.chars().count() > widest;
+        text += &if is_wide { format!("  {name}\n{:1$}", "", widest + 4) } else { format!("  {name:widest$}  ") };
+        text += &wrapped(about, room).join(&format!("\n{:1$}", "", widest + 4));
+        text += "\n";
+    }
+    text
+}
+
+/// A text in lines of at most so many characters, broken between words.
+fn wrapped(text: &str, room: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let last = lines.last_mut().expect("there is a line");
+        if !last.is_empty() && last.chars().count() + 1 + word.chars().count() > room {
+            lines.push(word.to_owned());
+        } else {
+            *last = if last.is_empty() { word.to_owned() } else { format!("{last} {word}") };
+        }
+    }
+    lines
 }
 
 #[cfg(test)]

@@ -269,7 +269,7 @@ impl GatewayClient {
 
     fn ask(&self, method: Method, path: &str, body: Option<&Value>, limits: Limits) -> Result<Value> {
         let json = body.map(Value::to_string);
-        let request = Request { method, path, bearer: self.key.as_ref(), json: json.as_deref() };
+        let request = Request { method, path, bearer: self.key.as_ref(), json: json.as_deref(), ..Request::default() };
         let answer = self.web.send(request, limits).map_err(|failure| self.unreachable(&failure))?;
         Ok(self.read(&answer)?)
     }
@@ -321,7 +321,7 @@ impl GatewayClient {
 
     /// What is wrong with an answer that is a success but not what was asked for.
     pub(crate) fn malformed(&self, json: &Value, what: &str) -> GatewayError {
-        self.foreign(&Answer { status: 200, location: None, body: json.to_string().into_bytes() }, what)
+        self.foreign(&Answer::of(200, json.to_string()), what)
     }
 
     fn foreign(&self, answer: &Answer, what: &str) -> GatewayError {
@@ -332,7 +332,7 @@ impl GatewayClient {
             part if part.len() < body.trim().len() => format!("{part}…"),
             part => part.to_owned(),
         };
-        let redirect = answer.location.as_deref().filter(|_| (300..400).contains(&status));
+        let redirect = answer.header("location").filter(|_| (300..400).contains(&status));
         let redirect = redirect.map(|to| format!("; it leads to {}", single_line(cut(to, LONGEST_QUOTE))));
         let text = format!(
             "the answer of {} (HTTP {status}) {what}: {quote}{}\n  the URL is wrong, or a proxy answered in the place of \

@@ -7,20 +7,27 @@ use anyhow::{Result, anyhow};
 use argh::FromArgs;
 
 use crate::base::error::{self, Trouble, UsageError};
+use crate::base::prompt::Interrupted;
 use crate::base::text::printable_json;
 use crate::ui::stat_view::Columns;
 
 mod args;
 mod argv;
 mod commands;
+mod complete;
 mod ctrl_c;
 mod gateway_client;
+mod interaction;
 mod option;
 mod site;
 mod spec;
 
 /// Exit status of a failure that has no other.
 const FAILED: u8 = 1;
+/// What the completions of shells call; it is in no help.
+const COMPLETE: &str = "__complete";
+/// Exit status when the person broke off with Ctrl-C.
+const INTERRUPTED: u8 = 130;
 
 /// Runs the program with these words (without its own name) and gives its exit status.
 pub fn run(words: impl Iterator<Item = OsString>) -> u8 {
@@ -28,6 +35,10 @@ pub fn run(words: impl Iterator<Item = OsString>) -> u8 {
         Ok(status) => status,
         // Whoever reads our output has what they wanted.
         Err(error) if is_broken_pipe(&error) => 0,
+        Err(error) if error.is::<Interrupted>() => {
+            let _ = writeln!(std::io::stderr());
+            INTERRUPTED
+        }
         Err(error) => {
             let _ = writeln!(std::io::stderr(), "{}", error::render(&error));
             if std::env::var_os("DEBUG").is_some_and(|value| !value.is_empty()) {
@@ -43,6 +54,9 @@ fn dispatch(words: impl Iterator<Item = OsString>) -> Result<u8> {
     let words: Vec<String> = words
         .map(|word| word.into_string().map_err(|word| anyhow!("argument {} is not valid UTF-8", word.display())))
         .collect::<Result<_>>()?;
+    if let Some((COMPLETE, rest)) = words.split_first().map(|(first, rest)| (first.as_str(), rest)) {
+        return commands::completions::complete(rest);
+    }
     let request = match argv::read(&words) {
         Ok(request) => request,
         Err(error) => {
@@ -110,6 +124,21 @@ fn command(path: &[&str], words: &[&str]) -> Result<u8> {
         ["queue", "retry"] => commands::queue::retry(typed(path, words)?),
         ["queue", "drop"] => commands::queue::drop(typed(path, words)?),
         ["queue", "clear"] => commands::queue::clear(typed(path, words)?),
+        ["creds", "ls"] => commands::creds::list(typed(path, words)?),
+        ["creds", "add"] => commands::creds::add(typed(path, words)?),
+        ["creds", "rm"] => commands::creds::remove(typed(path, words)?),
+        ["creds", "types"] => commands::creds::types(typed(path, words)?),
+        ["version"] => commands::version::run(typed(path, words)?),
+        ["completions"] => commands::completions::run(typed(path, words)?),
+        ["man"] => commands::man::run(typed(path, words)?),
+        ["new"] => commands::new::run(typed(path, words)?),
+        ["agent", "new"] => commands::agent::new(typed(path, words)?),
+        ["agent", "config"] => commands::agent::config(typed(path, words)?),
+        ["env", "init"] => commands::env::init(typed(path, words)?),
+        ["env", "list"] => commands::env::list(typed(path, words)?),
+        ["env", "show"] => commands::env::show(typed(path, words)?),
+        ["env", "check"] => commands::env::check(typed(path, words)?),
+        ["env", "set"] => commands::env::set(typed(path, words)?),
         ["doctor"] => commands::doctor::run(typed(path, words)?),
         _ => Err(anyhow!("al {} has no code behind it", path.join(" "))),
     }

@@ -54,11 +54,6 @@ impl Site {
 
     /// What is said of an agent that the project does not have.
     pub(crate) fn unknown_agent(&self, name: &str) -> String {
-        let known = &self.loaded.discovered;
-        if known.is_empty() {
-            format!("Agent \"{name}\" not found.\nNo agents found in {}.", self.dir().join("agents").display())
-        } else {
-            format!("Agent \"{name}\" not found.\nAvailable agents: {}", known.join(", "))
-        }
+        self.loaded.unknown_agent(name)
     }
 }

@@ -34,6 +34,10 @@ pub(crate) struct Opt {
     pub(crate) long: &'static str,
     /// Name of its value; `None` for a switch.
     pub(crate) value: Option<&'static str>,
+    /// Another long name.
+    pub(crate) alias: Option<&'static str>,
+    /// All values count, not only the last one.
+    pub(crate) many: bool,
     /// What is wrong with a value, as a sentence, when something is.
     pub(crate) check: Option<fn(&str) -> Option<String>>,
     pub(crate) about: &'static str,
@@ -57,8 +61,12 @@ pub(crate) struct Group {
 }
 
 /// All groups.
-pub(crate) static GROUPS: &[Group] =
-    &[Group { name: "queue", about: "work items and dead letters", default: Some("ls") }];
+pub(crate) static GROUPS: &[Group] = &[
+    Group { name: "agent", about: "new agents, and changes to them", default: None },
+    Group { name: "creds", about: "stored credentials", default: None },
+    Group { name: "env", about: "named environments", default: None },
+    Group { name: "queue", about: "work items and dead letters", default: Some("ls") },
+];
 
 const fn must(name: &'static str, about: &'static str) -> Argument {
     Argument { name, mandatory: true, many: false, about }
@@ -69,11 +77,11 @@ const fn may(name: &'static str, about: &'static str) -> Argument {
 }
 
 const fn switch(short: Option<char>, long: &'static str, about: &'static str) -> Opt {
-    Opt { short, long, value: None, check: None, about }
+    Opt { short, long, value: None, alias: None, many: false, check: None, about }
 }
 
 const fn value(short: Option<char>, long: &'static str, name: &'static str, about: &'static str) -> Opt {
-    Opt { short, long, value: Some(name), check: None, about }
+    Opt { short, long, value: Some(name), alias: None, many: false, check: None, about }
 }
 
 const PROJECT: Opt = value(Some('p'), "project", "dir", "project directory (default: .)");
@@ -81,8 +89,111 @@ const ENV: Opt = value(Some('E'), "env", "name", "use a named environment");
 const HEADLESS: Opt = switch(Some('H'), "headless", "never ask anything");
 const JSON: Opt = switch(None, "json", "print JSON, one document or one object per line");
 
+const fn pairs(long: &'static str, name: &'static str, about: &'static str) -> Opt {
+    Opt { many: true, ..value(None, long, name, about) }
+}
+
 /// All commands, in the order of the help.
 pub(crate) static COMMANDS: &[Command] = &[
+    Command {
+        path: &["new"],
+        about: "create a project and store the credential of its model",
+        arguments: &[must("name", "directory of the project; its last part is the project's name")],
+        options: &[
+            value(None, "provider", "p", "provider of the model (default: anthropic)"),
+            value(None, "model", "m", "id of the model (default: the provider's usual one)"),
+            value(None, "thinking", "level", "off, minimal, low, medium, high or xhigh"),
+            Opt { alias: Some("no-interactive"), ..HEADLESS },
+        ],
+    },
+    Command {
+        path: &["agent", "new"],
+        about: "create an agent from a template",
+        arguments: &[],
+        options: &[
+            PROJECT,
+            ENV,
+            value(None, "type", "t", "dev, reviewer, planner, reddit-moderator, devops or custom"),
+            value(None, "name", "n", "name of the agent"),
+            switch(None, "no-config", "do not go on with its configuration"),
+        ],
+    },
+    Command {
+        path: &["agent", "config"],
+        about: "edit an agent's configuration",
+        arguments: &[must("name", "name of the agent")],
+        options: &[
+            PROJECT,
+            ENV,
+            pairs("set", "key=value", "give a key a TOML value; may be repeated"),
+            pairs("unset", "key", "take a key away; may be repeated"),
+        ],
+    },
+    Command {
+        path: &["doctor"],
+        about: "check configuration and credentials",
+        arguments: &[],
+        options: &[
+            PROJECT,
+            ENV,
+            Opt { alias: Some("check"), ..HEADLESS },
+            switch(Some('e'), "expose", "check as for a gateway that is reachable from outside"),
+            switch(None, "strict", "treat warnings as errors"),
+            switch(None, "skip-creds", "do not look at credentials"),
+            switch(None, "skip-host", "do not look at this machine: Docker, disk, ports"),
+            switch(None, "online", "ask the providers of models whether they accept keys and know models"),
+            JSON,
+        ],
+    },
+    Command {
+        path: &["creds", "ls"],
+        about: "list stored credentials, never their values",
+        arguments: &[],
+        options: &[JSON],
+    },
+    Command {
+        path: &["creds", "add"],
+        about: "add a credential, or update one",
+        arguments: &[REFERENCE],
+        options: &[
+            pairs("from-env", "field=VAR", "take a field from a variable; may be repeated"),
+            pairs("from-file", "field=path", "take a field from a file; may be repeated"),
+            switch(None, "stdin", "take the one field, or a JSON object of several, from standard input"),
+            switch(None, "no-verify", "do not ask the provider whether it is accepted"),
+        ],
+    },
+    Command { path: &["creds", "rm"], about: "remove a stored credential", arguments: &[REFERENCE], options: &[] },
+    Command { path: &["creds", "types"], about: "browse the types of credentials", arguments: &[], options: &[JSON] },
+    Command {
+        path: &["env", "init"],
+        about: "write a skeleton environment file",
+        arguments: &[must("name", "name of the new environment")],
+        options: &[value(Some('t'), "type", "type", "type of environment: server (mandatory)")],
+    },
+    Command { path: &["env", "list"], about: "list environments", arguments: &[], options: &[JSON] },
+    Command {
+        path: &["env", "show"],
+        about: "print an environment file, or the whole configuration",
+        arguments: &[may("name", "the environment (with --merged by default the selected one)")],
+        options: &[
+            switch(None, "merged", "the merged configuration of the project with the file of each value"),
+            PROJECT,
+            ENV,
+            JSON,
+        ],
+    },
+    Command {
+        path: &["env", "check"],
+        about: "verify the server of an environment",
+        arguments: &[must("name", "the environment")],
+        options: &[JSON],
+    },
+    Command {
+        path: &["env", "set"],
+        about: "bind the project to an environment, or unbind it",
+        arguments: &[may("name", "the environment (default: none)")],
+        options: &[PROJECT],
+    },
     Command {
         path: &["run"],
         about: "run one agent once and end with its exit status, or trigger it when a scheduler runs",
@@ -100,6 +211,19 @@ pub(crate) static COMMANDS: &[Command] = &[
             ),
             switch(None, "wait", "follow a run of the scheduler and end with its exit status"),
             JSON,
+        ],
+    },
+    Command {
+        path: &["start"],
+        about: "run scheduler and gateway until stopped",
+        arguments: &[],
+        options: &[
+            PROJECT,
+            ENV,
+            HEADLESS,
+            switch(Some('w'), "web-ui", "serve the dashboard"),
+            switch(Some('e'), "expose", "serve on all addresses, not only on this machine"),
+            value(None, "port", "number", "port of the gateway (default: gateway.port, else 8080)"),
         ],
     },
     Command {
@@ -178,40 +302,6 @@ pub(crate) static COMMANDS: &[Command] = &[
         ],
     },
     Command {
-        path: &["start"],
-        about: "run scheduler and gateway until stopped",
-        arguments: &[],
-        options: &[
-            PROJECT,
-            ENV,
-            HEADLESS,
-            switch(Some('w'), "web-ui", "serve the dashboard"),
-            switch(Some('e'), "expose", "serve on all addresses, not only on this machine"),
-            value(None, "port", "number", "port of the gateway (default: gateway.port, else 8080)"),
-        ],
-    },
-    Command {
-        path: &["cron"],
-        about: "explain a schedule and list its next firings",
-        arguments: &[must(
-            "expression|agent",
-            "a schedule in quotes, for example \"0 9 * * 1-5\", or the name of an agent that has one",
-        )],
-        options: &[
-            PROJECT,
-            ENV,
-            value(None, "tz", "zone", "IANA time zone (default: that of TZ, else of this machine)"),
-            value(
-                None,
-                "from",
-                "instant",
-                "list firings after this, for example 2031-05-01T09:00 or 2031-05-01T07:00:00Z (default: now)",
-            ),
-            value(Some('n'), "count", "N", "list this many, 1 to 1000 (default: 5)"),
-            JSON,
-        ],
-    },
-    Command {
         path: &["queue", "show"],
         about: "show an item with its context, as JSON",
         arguments: &[must("id", "number of the item")],
@@ -236,21 +326,50 @@ pub(crate) static COMMANDS: &[Command] = &[
         options: &[PROJECT, ENV, JSON],
     },
     Command {
-        path: &["doctor"],
-        about: "check configuration and credentials",
-        arguments: &[],
+        path: &["cron"],
+        about: "explain a schedule and list its next firings",
+        arguments: &[must(
+            "expression|agent",
+            "a schedule in quotes, for example \"0 9 * * 1-5\", or the name of an agent that has one",
+        )],
         options: &[
             PROJECT,
             ENV,
-            HEADLESS,
-            switch(Some('e'), "expose", "check as for a gateway that is reachable from outside"),
-            switch(None, "strict", "treat warnings about keys as errors"),
+            value(None, "tz", "zone", "IANA time zone (default: that of TZ, else of this machine)"),
+            value(
+                None,
+                "from",
+                "instant",
+                "list firings after this, for example 2031-05-01T09:00 or 2031-05-01T07:00:00Z (default: now)",
+            ),
+            value(Some('n'), "count", "N", "list this many, 1 to 1000 (default: 5)"),
+            JSON,
         ],
+    },
+    Command {
+        path: &["version"],
+        about: "print version, revision and what is embedded",
+        arguments: &[],
+        options: &[JSON],
+    },
+    Command {
+        path: &["completions"],
+        about: "print the completion script of a shell, for example: source <(al completions bash)",
+        arguments: &[must("shell", "bash, zsh or fish")],
+        options: &[],
+    },
+    Command {
+        path: &["man"],
+        about: "print a manual page, for example: al man run | man -l -",
+        arguments: &[Argument { many: true, ..may("command", "the command (default: all)") }],
+        options: &[],
     },
 ];
 
+const REFERENCE: Argument = must("ref", "type or type:instance, for example github_token or git_ssh:bot");
+
 /// States of work items.
-const STATES: [&str; 5] = ["queued", "running", "done", "failed", "dead"];
+pub(crate) const STATES: [&str; 5] = ["queued", "running", "done", "failed", "dead"];
 
 fn check_lines(text: &str) -> Option<String> {
     let is_positive = text.parse::<usize>().is_ok_and(|lines| lines > 0) && !text.starts_with('+');

@@ -115,9 +115,35 @@ pub(super) fn discover(project: &Path, findings: &mut Vec<Finding>) -> Vec<(Stri
 
 /// Reads and checks one agent. `None` when it has no valid name or its file cannot be read.
 pub(super) fn load(name: &str, dir: &Path, project: &Project, findings: &mut Vec<Finding>) -> Option<Agent> {
-    let mut checker = Checker { project, name, file: format!("agents/{name}/{FILE}"), findings: Vec::new() };
+    let file = format!("agents/{name}/{FILE}");
+    let table = layers::Layer::read(&dir.join(FILE), &file).map(|layer| layer.table);
+    load_table(name, dir, file, table, project, findings)
+}
+
+/// As [`load`], with this text in the place of its file.
+pub(super) fn load_text(
+    name: &str,
+    dir: &Path,
+    text: &str,
+    project: &Project,
+    findings: &mut Vec<Finding>,
+) -> Option<Agent> {
+    let file = format!("agents/{name}/{FILE}");
+    let table = layers::parse(text, &file);
+    load_table(name, dir, file, table, project, findings)
+}
+
+fn load_table(
+    name: &str,
+    dir: &Path,
+    file: String,
+    table: Result<Table, String>,
+    project: &Project,
+    findings: &mut Vec<Finding>,
+) -> Option<Agent> {
+    let mut checker = Checker { project, name, file, findings: Vec::new() };
     let valid_name = checker.name();
-    let raw = checker.read(dir);
+    let raw = checker.readable(table);
     let mut is_disabled = false;
     let agent = raw.and_then(|raw| {
         let table = checker.keys(&raw);
@@ -176,14 +202,8 @@ impl Checker<'_> {
         }
     }
 
-    fn read(&mut self, dir: &Path) -> Option<Table> {
-        match layers::Layer::read(&dir.join(FILE), &self.file) {
-            Ok(layer) => Some(layer.table),
-            Err(message) => {
-                self.findings.push(Finding::whole(Severity::Error, &self.file, message));
-                None
-            }
-        }
+    fn readable(&mut self, table: Result<Table, String>) -> Option<Table> {
+        table.map_err(|message| self.findings.push(Finding::whole(Severity::Error, &self.file, message))).ok()
     }
 
     /// The table without values of a wrong type or range.

@@ -5,7 +5,7 @@
 
 use toml::{Table, Value};
 
-use super::finding::{Finding, Severity};
+use super::finding::{Finding, Rule, Severity};
 use super::keys::{self, Document, Form, Key, Shape};
 use super::layers::dotted;
 use crate::base::text::{ellipsis, nearest, printable};
@@ -94,7 +94,7 @@ impl Walk<'_> {
         let suggestion = nearest(name, keys::names_below(self.document, pattern), 2);
         let hint = suggestion.map(|known| format!("; did you mean \"{known}\"?")).unwrap_or_default();
         let text = format!("{file}: unknown key {shown}{hint}");
-        self.findings.push(Finding::whole(Severity::Warning, &file, text).about(shown));
+        self.findings.push(Finding::whole(Severity::Warning, &file, text).about(shown).of(Rule::UnknownKey));
     }
 }
 

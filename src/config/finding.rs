@@ -24,6 +24,8 @@ pub enum Rule {
     Webhook,
     /// An agent's scale against the project's; likewise. A single run ignores it.
     Scale,
+    /// A key that nobody knows.
+    UnknownKey,
     Other,
 }
 
@@ -74,6 +76,11 @@ impl Finding {
     /// The same, with the key it is about.
     pub fn about(self, key: &str) -> Self {
         Self { key: Some(key.to_owned()), ..self }
+    }
+
+    /// Whether it is about a key that nobody knows.
+    pub fn is_unknown_key(&self) -> bool {
+        self.rule == Rule::UnknownKey
     }
 
     /// Whether it makes something unusable.

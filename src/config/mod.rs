@@ -8,15 +8,18 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::base::error::UnknownAgent;
+use crate::base::text::suggestion;
 
 mod agent;
 mod check;
+pub mod edit;
 pub mod finding;
 pub mod home;
 pub mod keys;
 mod layers;
 mod model;
 pub mod needs;
+pub mod origins;
 pub mod preflight;
 pub mod project;
 pub mod schedule;
@@ -66,6 +69,15 @@ pub fn load_agent(project: &Project, name: &str) -> Loaded {
     Loaded { project: project.clone(), discovered: vec![name.to_owned()], agents, findings }
 }
 
+/// What an agent would be if this were its file.
+pub fn load_agent_text(project: &Project, name: &str, text: &str) -> Loaded {
+    let mut findings = Vec::new();
+    let dir = project.dir.join("agents").join(name);
+    let agents: Vec<Agent> = agent::load_text(name, &dir, text, project, &mut findings).into_iter().collect();
+    check_scale(project, &agents, &mut findings);
+    Loaded { project: project.clone(), discovered: vec![name.to_owned()], agents, findings }
+}
+
 impl Loaded {
     /// The agent with this name.
     pub fn agent(&self, name: &str) -> Option<&Agent> {
@@ -80,11 +92,19 @@ impl Loaded {
         if self.discovered.iter().any(|known| known == name) {
             return Ok(());
         }
-        let others = match &self.discovered[..] {
-            [] => format!("No agents found in {}.", self.project.dir.join("agents").display()),
-            names => format!("Available agents: {}", names.join(", ")),
-        };
-        Err(UnknownAgent(format!("Agent \"{name}\" not found.\n{others}")))
+        Err(UnknownAgent(self.unknown_agent(name)))
+    }
+
+    /// What is said of an agent that the project does not have.
+    pub fn unknown_agent(&self, name: &str) -> String {
+        let names = &self.discovered;
+        if names.is_empty() {
+            let dir = self.project.dir.join("agents");
+            return format!("Agent \"{name}\" not found.\nNo agents found in {}.", dir.display());
+        }
+        let near = suggestion(name, names.iter().map(String::as_str));
+        let near = near.map(|near| format!("\n(Did you mean {near}?)")).unwrap_or_default();
+        format!("Agent \"{name}\" not found.\nAvailable agents: {}{near}", names.join(", "))
     }
 
     /// Agents that take part.

@@ -56,6 +56,12 @@ impl Agent {
         self.harness.as_ref().is_none_or(Harness::needs_model)
     }
 
+    /// The credential with the key of each of its models, in their order; `None` for one that needs none.
+    pub fn model_key_refs(&self) -> Vec<Option<CredentialRef>> {
+        let key = |model| model::key_of(model, &self.credentials).map(|key| key.reference);
+        self.models.iter().map(key).collect()
+    }
+
     fn model_keys(&self) -> impl Iterator<Item = (CredentialRef, Demand)> {
         let usable = self.models.iter().enumerate().filter(|(_, model)| model.auth_type.as_deref() != Some("pi_auth"));
         usable.filter_map(|(index, model)| {

@@ -350,6 +350,16 @@ pub(super) fn baked(mut models: Vec<ModelConfig>, registry: Option<&Registry>) -
     models
 }
 
+/// The name of the environment that is selected, and all layers, unchecked.
+///
+/// # Errors
+/// A file that is not TOML, or an environment that does not exist.
+pub(super) fn merged(dir: &Path, home: &Home, selection: &Selection) -> Result<(Option<String>, Merged)> {
+    let layers = Layers::read(dir, home, selection)?;
+    let name = layers.environment.as_ref().map(|(name, _)| name.clone());
+    Ok((name, layers.merge(&mut Vec::new())))
+}
+
 /// The layers before they are merged.
 struct Layers {
     config: Layer,

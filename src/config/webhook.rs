@@ -73,6 +73,11 @@ pub static PROVIDERS: [Provider; 8] = [
 ];
 
 impl Provider {
+    /// Whether requests of it are understood.
+    pub fn is_built(&self) -> bool {
+        !self.later
+    }
+
     /// The provider with this name.
     pub fn find(name: &str) -> Option<&'static Self> {
         PROVIDERS.iter().find(|provider| provider.name == name)

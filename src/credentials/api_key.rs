@@ -30,11 +30,16 @@ pub fn ensure_key(credentials: &Store) -> Result<(Secret, Generated)> {
     if let Some(key) = stored_key(credentials)? {
         return Ok((key, Generated::No));
     }
-    let key = Secret::new(URL_SAFE_NO_PAD.encode(ids::random::<KEY_BYTES>()));
-    credentials.write(&CredentialRef::default_of(KIND), &Fields::from([(FIELD.to_owned(), key)]))?;
+    credentials.write(&CredentialRef::default_of(KIND), &fresh())?;
     // Read again: whoever made one at the same moment has the same key then.
     let key = stored_key(credentials)?.context("the gateway's API key was stored but is not there")?;
     Ok((key, Generated::Yes))
+}
+
+/// The fields of a new key.
+pub fn fresh() -> Fields {
+    let key = Secret::new(URL_SAFE_NO_PAD.encode(ids::random::<KEY_BYTES>()));
+    Fields::from([(FIELD.to_owned(), key)])
 }
 
 /// The stored key.

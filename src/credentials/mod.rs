@@ -2,6 +2,10 @@
 //! `config::needs`.
 
 pub mod api_key;
+pub mod flow;
+pub mod format;
+pub mod private_key;
 pub mod store;
+pub mod verify;
 
 pub use store::{Status, Store};

@@ -139,11 +139,12 @@ impl Store {
         }
         let directory = self.directory(reference);
         let parent = self.root.join(reference.kind());
-        if let Some(home) = self.root.parent() {
-            fs::create_dir_all(home).with_context(|| format!("create {}", home.display()))?;
+        if let Some(home) = self.root.parent().filter(|home| !home.exists()) {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(home);
+            made.with_context(|| format!("create {}", home.display()))?;
         }
         // The root itself may be a link to a directory.
-        if !self.root.is_dir() {
+        if !fs::symlink_metadata(&self.root).is_ok_and(|found| found.is_symlink() && self.root.is_dir()) {
             ensure_private_dir(&self.root)?;
         }
         ensure_private_dir(&parent)?;
@@ -388,8 +389,7 @@ mod tests {
         let path = store.root().join("git_ssh/default/username");
         assert_eq!(fs::read_to_string(&path).unwrap(), "Ann\n");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        let loose = store.loose();
-        assert_eq!(loose, [store.root()], "only what was there before and is not ours to change");
+        assert_eq!(store.loose(), Vec::<PathBuf>::new(), "also what was there before");
         assert_eq!(fs::read_dir(store.root().join("git_ssh")).unwrap().count(), 1);
     }
 

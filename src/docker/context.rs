@@ -18,6 +18,12 @@ mod embedded {
     include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 }
 
+/// A reference text for agents and assistants, by its name below `agent-docs/`.
+pub fn agent_doc(name: &str) -> Option<&'static str> {
+    let (_, content) = embedded::AGENT_DOCS.iter().find(|(known, _)| *known == name)?;
+    std::str::from_utf8(content).ok()
+}
+
 /// Digest of all embedded files, computed when this program was built so that no start has to read them.
 pub(crate) use embedded::EMBEDDED_SHA256;
 

@@ -192,7 +192,7 @@ fn cloning(ssh: bool, token: bool) -> &'static str {
 }
 
 /// One line about a credential type that an agent lists: which variables are set and how to use them.
-fn context_line(kind: &str) -> Option<String> {
+pub fn context_line(kind: &str) -> Option<String> {
     if kind == "git_ssh" {
         return Some(
             "- GIT_SSH_COMMAND, GIT_AUTHOR_NAME, GIT_AUTHOR_EMAIL, GIT_COMMITTER_NAME and GIT_COMMITTER_EMAIL are set: \

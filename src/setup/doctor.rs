@@ -3,8 +3,10 @@
 use std::io::Write;
 
 use anyhow::Result;
+use serde_json::{Value, json};
 use shims::credential_types;
 
+use super::creds::label;
 use crate::base::error::{ConfigError, CredentialError};
 use crate::config::needs::{Need, Needs};
 use crate::config::webhook::{Exposure, check_signatures};
@@ -190,6 +192,23 @@ impl Report {
     /// All problems with configuration in one error, else all missing credentials in one; or a stream that cannot be
     /// written.
     pub fn conclude(&self, verbosity: Verbosity, out: &mut dyn Write, err: &mut dyn Write) -> Result<()> {
+        self.print_findings(verbosity, out, err)?;
+        match verbosity {
+            Verbosity::Full => self.list_credentials(out)?,
+            Verbosity::Silent => {
+                for checked in self.missing() {
+                    writeln!(err, "{}", line(checked))?;
+                }
+            }
+        }
+        self.conclude_credentials()
+    }
+
+    /// Prints what was found in the files.
+    ///
+    /// # Errors
+    /// All problems with configuration in one error; or a stream that cannot be written.
+    pub fn print_findings(&self, verbosity: Verbosity, out: &mut dyn Write, err: &mut dyn Write) -> Result<()> {
         for warning in &self.warnings {
             writeln!(err, "  [warn] {warning}")?;
         }
@@ -201,31 +220,42 @@ impl Report {
                 writeln!(out, "No agents found. Create agents first, then re-run doctor.")?;
             }
         }
-        if !self.errors.is_empty() {
-            return Err(ConfigError(self.errors_text()).into());
-        }
-        match verbosity {
-            Verbosity::Full => self.list_credentials(out)?,
-            Verbosity::Silent => {
-                for checked in self.missing() {
-                    writeln!(err, "{}", line(checked))?;
-                }
-            }
-        }
-        let missing: Vec<String> = self.missing().map(|checked| checked.need.reference.to_string()).collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let text = format!(
-            "{} credential(s) missing: {}\n  store them with `al creds add <ref>`, or run `al doctor` in a terminal to be \
-             asked for them",
-            missing.len(),
-            missing.join(", ")
-        );
-        Err(CredentialError(text).into())
+        if self.errors.is_empty() { Ok(()) } else { Err(ConfigError(self.errors_text()).into()) }
     }
 
-    fn list_credentials(&self, out: &mut dyn Write) -> Result<()> {
+    /// The result as far as credentials go.
+    ///
+    /// # Errors
+    /// All missing credentials in one error.
+    pub fn conclude_credentials(&self) -> Result<()> {
+        let missing: Vec<String> = self.missing().map(|checked| checked.need.reference.to_string()).collect();
+        if missing.is_empty() { Ok(()) } else { Err(missing_error(&missing).into()) }
+    }
+
+    /// The report as JSON (cli-config.md §14.4); `agents` are the names of all that were found.
+    pub fn to_json(&self, agents: &[String]) -> Value {
+        let finding = |finding: &Finding| json!({"file": finding.file, "key": finding.key, "agent": finding.agent, "message": finding.to_string()});
+        let all = |findings: &[Finding]| findings.iter().map(finding).collect::<Vec<_>>();
+        let credential = |checked: &Checked| {
+            let (status, fields) = match &checked.status {
+                Status::Complete => ("ok", Vec::new()),
+                Status::Missing => ("missing", mandatory(checked.need.reference.kind())),
+                Status::Incomplete(fields) => ("incomplete", fields.clone()),
+            };
+            let reference = &checked.need.reference;
+            json!({"ref": reference.to_string(), "label": label(reference.kind()), "status": status, "fields": fields,
+                   "neededBy": checked.need.agents})
+        };
+        let ok = self.errors.is_empty() && self.missing().next().is_none();
+        json!({"ok": ok, "agents": agents, "errors": all(&self.errors), "warnings": all(&self.warnings),
+               "notes": all(&self.notes), "credentials": self.credentials.iter().map(credential).collect::<Vec<_>>()})
+    }
+
+    /// Lists what is needed and whether it is stored.
+    ///
+    /// # Errors
+    /// When the stream cannot be written.
+    pub fn list_credentials(&self, out: &mut dyn Write) -> Result<()> {
         if self.credentials.is_empty() {
             writeln!(out, "No credentials required by any agent.")?;
         } else {
@@ -264,9 +294,25 @@ impl Report {
     }
 }
 
+/// What is said when credentials are missing.
+pub(super) fn missing_error(missing: &[String]) -> CredentialError {
+    CredentialError(format!(
+        "{} credential(s) missing: {}\n  store them with `al creds add <ref>`, or run `al doctor` in a terminal to be asked \
+         for them",
+        missing.len(),
+        missing.join(", ")
+    ))
+}
+
+/// Fields that an instance of a type must have.
+fn mandatory(kind: &str) -> Vec<&'static str> {
+    let fields = credential_types::find(kind).map_or(&[][..], |known| known.fields);
+    fields.iter().filter(|field| field.is_mandatory()).map(|field| field.name).collect()
+}
+
 fn line(checked: &Checked) -> String {
     let reference = &checked.need.reference;
-    let label = credential_types::find(reference.kind()).map_or(reference.kind(), |known| known.label);
+    let label = label(reference.kind());
     match &checked.status {
         Status::Complete => format!("  [ok] {label} ({reference})"),
         Status::Missing => format!("  [MISSING] {label} ({reference})"),

@@ -1,3 +1,14 @@
-//! Checking and preparing a project.
+//! Checking and preparing projects, credentials and environments.
 
+pub mod agents;
+pub mod creds;
 pub mod doctor;
+pub mod editor;
+pub mod env_check;
+pub mod environments;
+pub mod host;
+pub mod models;
+pub mod online;
+pub mod repair;
+pub mod scaffold;
+pub mod templates;

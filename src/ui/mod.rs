@@ -1,6 +1,7 @@
 //! What people look at. Pure layout where possible; only the consoles write to a stream.
 
 pub mod console;
+pub mod dialogs;
 pub mod github;
 pub mod headless;
 pub mod json_events;

@@ -313,9 +313,9 @@ fn doctor_lists_what_good_projects_lack_and_passes_when_it_is_there() {
             fixture.store().status(&CredentialRef::parse(reference).unwrap()).unwrap() == Status::Complete
         };
         let missing: Vec<String> = needed.iter().filter(|reference| !is_stored(reference)).cloned().collect();
-        let mut lines = vec![vec!["doctor"]];
+        let mut lines = vec![vec!["doctor", "--skip-host"]];
         let more = texts(&expected["validWith"]);
-        lines.extend(more.iter().map(|flag| vec!["doctor", flag.as_str()]));
+        lines.extend(more.iter().map(|flag| vec!["doctor", "--skip-host", flag.as_str()]));
         let mut look = |line: &[&str], missing: &[String]| {
             let (status, out, err) = fixture.al(line);
             let mut say = |what: String| complaints.push(format!("{line:?}: {what}\nstdout:\n{out}stderr:\n{err}"));
@@ -387,4 +387,190 @@ fn doctor_and_run_say_what_is_wrong_with_bad_projects() {
             say(format!("has {fragment:?}"));
         }
     });
+}
+
+/// A project with one agent that needs a token of GitHub and the secret of a webhook, and no Docker on its path.
+fn wanting() -> crate::support::project::Project {
+    let project =
+        crate::support::project::Project::without_docker("[webhooks.hub]\ntype = 'github'\ncredential = 'hub'\n");
+    project.write("agents/dev/ACTIONS.md", "x");
+    let agent = "credentials = ['mintlify_token']\n[[webhooks]]\nsource = 'hub'\nevents = ['push']\n";
+    project.write("agents/dev/agent-config.toml", agent);
+    project
+}
+
+#[test]
+fn a_person_is_asked_for_what_is_missing() {
+    let project = wanting();
+    project.credential("mintlify_token", "token", "stored-before");
+    let credentials = project.home().join(".action-llama/credentials");
+    fs::set_permissions(
+        credentials.join("mintlify_token/default/token"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o644),
+    )
+    .unwrap();
+    let mut al = project.al(&["doctor", "--skip-host"]).on_pty();
+    al.wait_for("Checking 2 credential(s)...").wait_for("  [ok] Mintlify API Token (mintlify_token)");
+    al.answer("GitHub Webhook Secret — Webhook Secret:", "tea and cake");
+    al.wait_for("Done. 1 already present, 1 configured.").wait_for("Gateway API key: ").wait_for("[fixed]");
+    let (status, screen) = al.finish();
+    assert_eq!(status, 0, "{screen:?}");
+    let read = |path: &str| fs::read_to_string(credentials.join(path)).unwrap();
+    assert_eq!(read("github_webhook_secret/hub/secret"), "tea and cake\n");
+    let key = read("gateway_api_key/default/key");
+    assert!(screen.contains(&format!("Gateway API key: {}", key.trim())), "{screen:?}");
+    let mode = std::os::unix::fs::PermissionsExt::mode(
+        &fs::metadata(credentials.join("mintlify_token/default/token")).unwrap().permissions(),
+    );
+    assert_eq!(mode & 0o777, 0o600);
+
+    let mut al = project.al(&["doctor", "--skip-host"]).on_pty();
+    al.wait_for("Done. 2 already present, 0 configured.").wait_for("  [ok] Gateway API key already configured.");
+    let (status, screen) = al.finish();
+    assert!(status == 0 && !screen.join("\n").contains(key.trim()), "{screen:?}");
+}
+
+#[test]
+fn what_is_declined_is_still_missing() {
+    let project = wanting();
+    // Nobody listens there, so the provider does not say; the person says no.
+    project.write(
+        "agents/dev/agent-config.toml",
+        "schedule = '@daily'\ncredentials = ['vultr_api_key', 'mintlify_token']\n",
+    );
+    let mut al = project
+        .al(&["doctor", "--skip-host"])
+        .env("AL_HTTP_OVERRIDE", "https://api.vultr.com=http://127.0.0.1:1")
+        .on_pty();
+    al.answer("Vultr API Key — API Key:", "x").answer("Save anyway? (Y/n)", "n").answer("API Token:", "y");
+    al.wait_for("Done. 0 already present, 1 configured.").wait_for("1 credential(s) missing: vultr_api_key");
+    assert_eq!(al.finish().0, 1);
+}
+
+#[test]
+fn breaking_off_keeps_what_was_answered() {
+    let project = wanting();
+    let mut al = project.al(&["doctor", "--skip-host"]).on_pty();
+    al.answer("API Token:", "first").wait_for("Webhook Secret:").type_in("\x03");
+    assert_eq!(al.finish().0, 130);
+    let credentials = project.home().join(".action-llama/credentials");
+    assert!(credentials.join("mintlify_token").exists() && !credentials.join("github_webhook_secret").exists());
+}
+
+#[test]
+fn without_a_person_nothing_is_written_or_shown() {
+    let project = wanting();
+    for flags in [&["-H"][..], &["--check"], &[]] {
+        let done = project.al(&[&["doctor", "--skip-host"], flags].concat()).run();
+        assert!(done.expect(1).stderr.contains("2 credential(s) missing: mintlify_token, github_webhook_secret:hub"));
+        assert!(!done.stdout.contains("Gateway API key"), "{}", done.stdout);
+    }
+    let done = project.al(&["doctor", "--skip-host", "--skip-creds"]).run();
+    assert!(!done.expect(0).stdout.contains("credential"), "{}", done.stdout);
+    assert!(!project.home().join(".action-llama").exists());
+}
+
+#[test]
+fn the_report_is_one_json_document() {
+    let project = wanting();
+    let look = |flags: &[&str]| {
+        let done = project.al(&[&["doctor", "--json", "--skip-host"], flags].concat()).run();
+        (
+            done.status,
+            serde_json::from_str::<Value>(&done.stdout).unwrap_or_else(|error| panic!("{error}: {}", done.stdout)),
+        )
+    };
+    let (status, report) = look(&[]);
+    assert_eq!((status, &report["ok"], &report["agents"]), (1, &json!(false), &json!(["dev"])));
+    assert_eq!(
+        report["credentials"][0],
+        json!({"ref": "mintlify_token", "label": "Mintlify API Token", "status": "missing", "fields": ["token"], "neededBy": ["dev"]})
+    );
+    assert_eq!(look(&["--skip-creds"]).0, 0);
+    project.write("agents/dev/agent-config.toml", "schedule = 'often'\n");
+    let (status, report) = look(&[]);
+    assert_eq!(status, 1);
+    let error = &report["errors"][0];
+    assert_eq!((&error["file"], &error["key"]), (&json!("agents/dev/agent-config.toml"), &json!("schedule")));
+    project.write("config.toml", "[[[");
+    let (status, report) = look(&[]);
+    assert_eq!((status, &report["error"]["kind"]), (1, &json!("config")));
+}
+
+#[test]
+fn this_machine_is_looked_at_and_only_warned_about() {
+    let project = wanting();
+    project.write(".env.toml", "[gateway]\nport = 1\n[local]\nmemory = '9999g'\n");
+    fs::create_dir(project.root().join(".git")).unwrap();
+    let path = project.docker_that(
+        "info) echo 'Cannot connect to the Docker daemon at x. Is the docker daemon running?' >&2; exit 1",
+    );
+    let look =
+        |flags: &[&str]| project.al(&[&["doctor", "-H", "--skip-creds"], flags].concat()).env("PATH", &path).run();
+    let done = look(&["--strict"]);
+    assert!(done.expect(0).stdout.contains("  [note] schedules are read in time zone"), "{}", done.stdout);
+    assert!(done.stderr.contains("  [warn] ") && done.stderr.to_lowercase().contains("docker"), "{}", done.stderr);
+    let done = look(&["--skip-host"]);
+    assert!(!done.expect(0).stdout.contains("time zone") && done.stderr.is_empty(), "{}", done.stderr);
+    project.write("agents/dev/agent-config.toml", "schedule = '@daily'\n");
+    assert!(look(&[]).stderr.contains("[webhooks.hub] is used by no agent"));
+}
+
+#[test]
+fn a_container_asks_whether_it_can_reach_this_machine() {
+    let project = crate::support::project::Project::new();
+    let agent = project.agent("dev", "exit 0");
+    // The first run makes the base image and the network.
+    project.run(&agent, &[]).expect(0);
+    project.configure(&agent, "schedule = '@daily'\n");
+    let done = project.al(&["doctor", "-H"]).run();
+    assert!(!done.expect(0).stderr.contains("reach"), "{}", done.stderr);
+    project.write(".env.toml", "[gateway]\ncontainerHost = '192.0.2.1'\n");
+    let done = project.al(&["doctor", "-H"]).run();
+    assert!(done.expect(0).stderr.contains("containers cannot reach"), "{}", done.stderr);
+    project.assert_clean();
+}
+
+#[test]
+fn providers_are_asked_about_keys_and_models_only_when_that_is_wanted() {
+    let project = wanting();
+    project.write("config.toml", "[model]\nprovider = 'groq'\nmodel = 'openai/gpt-oss-120b'\n");
+    project.write("agents/dev/agent-config.toml", "schedule = '@daily'\n");
+    project.credential("groq_key", "token", "gsk_secret");
+    let ask = |answer: &'static str| {
+        use std::io::{Read as _, Write as _};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let replaced = format!("https://api.groq.com=http://{}", listener.local_addr().unwrap());
+        let server = std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut head = [0; 2000];
+            let count = stream.read(&mut head).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+            String::from_utf8_lossy(&head[..count]).into_owned()
+        });
+        let done = project.al(&["doctor", "-H", "--skip-host", "--online"]).env("AL_HTTP_OVERRIDE", replaced).run();
+        let request = server.join().unwrap();
+        assert!(request.starts_with("GET /openai/v1/models ") && request.contains("Bearer gsk_secret"), "{request}");
+        done
+    };
+    let good = ask("HTTP/1.1 200 OK\r\nContent-Length: 39\r\n\r\n{\"data\":[{\"id\":\"openai/gpt-oss-120b\"}]}");
+    assert!(good.expect(0).stdout.contains("groq:openai/gpt-oss-120b accepts the key"), "{}", good.stdout);
+    let unknown = ask("HTTP/1.1 200 OK\r\nContent-Length: 38\r\n\r\n{\"data\":[{\"id\":\"openai/gpt-oss-20b\"}]}");
+    assert!(unknown.expect(1).stderr.contains("near it: openai/gpt-oss-20b"), "{}", unknown.stderr);
+    let refused = ask("HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n");
+    assert!(
+        refused.expect(1).stderr.contains("the key is refused (HTTP 401)") && !refused.stderr.contains("gsk_secret")
+    );
+}
+
+#[test]
+fn a_start_asks_a_person_for_what_is_missing() {
+    let project = wanting();
+    let mut al = project.al(&["start"]).on_pty();
+    al.wait_for("2 credential(s) need to be configured:").wait_for("API Token:").type_in("\x03");
+    assert_eq!(al.finish().0, 130);
+    let (status, screen) = project.al(&["start", "-H"]).on_pty().finish();
+    let text = screen.join("\n");
+    assert!(status == 1 && text.contains("[MISSING] Mintlify API Token (mintlify_token)"), "{text}");
+    assert!(text.contains("2 credential(s) missing: mintlify_token, github_webhook_secret:hub"), "{text}");
 }

@@ -14,6 +14,8 @@ const TABLE: &str = include_str!("models.txt");
 const ALIAS: &str = " -> ";
 /// Between an id that is no longer served and the one that is recommended instead.
 const RETIRED: &str = " => ";
+/// Before the ids that are offered.
+const RECOMMENDED: &str = "recommended: ";
 
 /// Facts about one model.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -193,6 +195,18 @@ pub fn replacement(provider: &str, id: &str) -> Option<&'static str> {
     marked(provider, id, RETIRED)
 }
 
+/// The ids of a provider that are offered to who sets a project up, the first one first; none are retired.
+pub fn recommended(provider: &str) -> impl Iterator<Item = &'static str> {
+    let mut section = "";
+    let line = TABLE.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
+        if let Some(name) = line.strip_prefix('[') {
+            section = name.trim_end_matches(']');
+        }
+        line.strip_prefix(RECOMMENDED).filter(|_| section == provider)
+    });
+    line.into_iter().flat_map(str::split_whitespace)
+}
+
 /// What the compiled-in table says about an id beside its facts.
 fn marked(provider: &str, id: &str, sign: &str) -> Option<&'static str> {
     let mut section = "";
@@ -206,7 +220,7 @@ fn marked(provider: &str, id: &str, sign: &str) -> Option<&'static str> {
 }
 
 fn is_mark(line: &str) -> bool {
-    !line.starts_with('#') && (line.contains(ALIAS) || line.contains(RETIRED))
+    !line.starts_with('#') && (line.contains(ALIAS) || line.contains(RETIRED) || line.starts_with(RECOMMENDED))
 }
 
 /// What the keys of a `[model]` table make of facts.
@@ -272,6 +286,21 @@ fn parse_line(line: &str) -> Result<(&str, Facts), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_recommended_is_known_and_served() {
+        let registry = Registry::builtin();
+        let sections = TABLE.lines().filter_map(|line| line.strip_prefix('[')?.strip_suffix(']'));
+        for provider in sections {
+            let ids: Vec<_> = recommended(provider).collect();
+            assert!(!ids.is_empty(), "{provider}");
+            for id in ids {
+                let is_successor = TABLE.contains(&format!("{RETIRED}{id}\n"));
+                let is_known = registry.facts(provider, id).is_some() || is_successor;
+                assert!(is_known && replacement(provider, id).is_none(), "{provider}: {id}");
+            }
+        }
+    }
 
     fn config(provider: &str, model: &str) -> ModelConfig {
         ModelConfig { provider: provider.into(), model: model.into(), ..ModelConfig::default() }

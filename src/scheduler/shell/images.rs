@@ -15,7 +15,8 @@ use crate::base::{Cancel, worker};
 use crate::model::names::AgentName;
 use crate::run::images::AgentImage as ImageContent;
 use crate::run::life::{AgentImage, ImageSource};
-use crate::run::{assemble, leftovers, reachability};
+use crate::run::reachability::{self, Place};
+use crate::run::{assemble, leftovers};
 use crate::scheduler::builds::Built;
 use crate::scheduler::core::Input;
 use crate::scheduler::outlet::Message;
@@ -142,7 +143,9 @@ impl Scheduler {
         let cancel = Cancel::new();
         let token = cancel.clone();
         let started = worker::spawn("reachability", move || {
-            let entry = match worker::guarded(|| reachability::check(&host, &image, &markers, &token)).flatten() {
+            let entry = match worker::guarded(|| reachability::check(&Place::of(&host), &image, &markers, &token))
+                .flatten()
+            {
                 Ok(true) => Entry::new(Level::Info, "gateway can be reached from containers"),
                 Ok(false) => Entry::new(Level::Warn, "gateway cannot be reached from containers").field(
                     "hint",

@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::project::{Project, tail};
+use super::pty::Pty;
 use super::wait;
 
 /// How long a run of a test may take; whatever takes longer hangs.
@@ -124,6 +125,16 @@ impl<'p> Al<'p> {
         command.args(["--quiet", "--return", "--command", &line, "/dev/null"]);
         let on_terminal = Self::of(self.project, command).env("TERM", "xterm").env("SHELL", "/bin/sh");
         Self { input: Input::Open, ..on_terminal }
+    }
+
+    /// Starts it on a terminal of its own, with keystrokes in and a screen out.
+    pub(crate) fn on_pty(self) -> Pty<'p> {
+        self.env("TERM", "xterm").on_dumb_pty()
+    }
+
+    /// The same, on a terminal that can only print.
+    pub(crate) fn on_dumb_pty(self) -> Pty<'p> {
+        Pty::start(self.project, self.command)
     }
 
     /// Starts it.

@@ -8,6 +8,7 @@ pub(crate) mod gateway;
 pub(crate) mod http;
 pub(crate) mod llm;
 pub(crate) mod project;
+pub(crate) mod pty;
 pub(crate) mod recorder;
 pub(crate) mod rng;
 pub(crate) mod screen;

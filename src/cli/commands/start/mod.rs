@@ -14,6 +14,7 @@ use crate::base::files::{absolute_lexically, current_dir};
 use crate::base::log::Log;
 use crate::base::worker;
 use crate::cli::args::Start;
+use crate::cli::interaction::Interaction;
 use crate::cli::option;
 use crate::config::webhook::Exposure;
 use crate::config::{self, Home, Loaded, Selection};
@@ -24,6 +25,8 @@ use crate::scheduler::lock::ProjectLock;
 use crate::scheduler::outlet::{Outlet, outlet};
 use crate::scheduler::shell::{Phase, Stopped};
 use crate::setup::doctor::{self, Options, Scope, Strictness, Verbosity};
+use crate::setup::repair::{self, Repair};
+use crate::ui::dialogs::Terminal;
 use signals::Signals;
 use view::View;
 
@@ -68,7 +71,7 @@ pub(crate) fn run(args: Start) -> Result<u8> {
     }
     let credentials = CredentialStore::at(home.credentials());
     let exposure = if args.expose { Exposure::Exposed } else { Exposure::Loopback };
-    check(&loaded, &credentials, exposure)?;
+    check(&loaded, &credentials, exposure, args.headless, &environment)?;
     if let Some(port) = port {
         loaded.project.settings.gateway.port = port;
     }
@@ -91,11 +94,26 @@ pub(crate) fn run(args: Start) -> Result<u8> {
     }
 }
 
-/// The check of everything that a start needs; silent when all is well.
-fn check(loaded: &Loaded, credentials: &CredentialStore, exposure: Exposure) -> Result<()> {
+/// The check of everything that a start needs; silent when all is well. A person is asked for missing credentials.
+fn check(
+    loaded: &Loaded,
+    credentials: &CredentialStore,
+    exposure: Exposure,
+    headless: bool,
+    environment: &Environment,
+) -> Result<()> {
     let options = Options { scope: Scope::Project, strictness: Strictness::Normal, exposure };
     let report = doctor::check(loaded, credentials, &options)?;
-    report.conclude(Verbosity::Silent, &mut std::io::stdout(), &mut std::io::stderr())?;
+    let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
+    match Interaction::of(headless, environment) {
+        Interaction::Nobody => report.conclude(Verbosity::Silent, &mut out, &mut err)?,
+        Interaction::Person => {
+            report.print_findings(Verbosity::Silent, &mut out, &mut err)?;
+            let mut terminal = Terminal::new();
+            let missing = Repair { store: credentials, environment, prompter: &mut terminal }.missing(&report)?;
+            repair::conclude(&missing)?;
+        }
+    }
     if loaded.discovered.is_empty() {
         let agents = loaded.project.dir.join("agents");
         let text = format!("no agents found in {}\n  create a project with `al new`", agents.display());

@@ -1,0 +1,116 @@
+//! `al env`: named environments (cli-config.md §6.5).
+
+use std::io::Write as _;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use serde_json::{Value, json};
+use shims::env::Environment;
+
+use crate::base::error::UsageError;
+use crate::base::files::{absolute_lexically, current_dir};
+use crate::base::text::{printable, printable_json};
+use crate::cli::args::{EnvCheck, EnvInit, EnvList, EnvSet, EnvShow};
+use crate::config::origins::{Origin, origins};
+use crate::config::{Home, Selection};
+use crate::setup::env_check;
+use crate::setup::environments::{self, Existence};
+
+/// Writes a new environment.
+pub(crate) fn init(args: EnvInit) -> Result<u8> {
+    let Some(kind) = args.kind else {
+        bail!(UsageError("error: required option '-t, --type <type>' not specified".to_owned()));
+    };
+    let path = environments::init(&home()?, &args.name, &kind)?;
+    print(&format!("Created server environment \"{}\" at {}\n", args.name, path.display()))
+}
+
+/// Lists environments.
+pub(crate) fn list(args: EnvList) -> Result<u8> {
+    let found = environments::list(&home()?)?;
+    if args.json {
+        return print(&format!("{}\n", printable_json(&environments::listing_json(&found).to_string())));
+    }
+    print(&environments::listing(&found))
+}
+
+/// Prints an environment's file, or the whole configuration of a project with it.
+pub(crate) fn show(args: EnvShow) -> Result<u8> {
+    if args.merged {
+        return merged(&args);
+    }
+    let Some(name) = args.name.as_deref() else {
+        bail!(UsageError("error: missing required argument 'name'".to_owned()));
+    };
+    let (path, text) = environments::read(&home()?, name)?;
+    if args.json {
+        let document = json!({"environment": name, "file": path.display().to_string(), "content": text});
+        return print(&format!("{}\n", printable_json(&document.to_string())));
+    }
+    print(&format!("Environment: {name}\nFile: {}\n\n{}", path.display(), printable(&text)))
+}
+
+fn merged(args: &EnvShow) -> Result<u8> {
+    let environment = Environment::of_process();
+    let dir = absolute_lexically(Path::new(&args.project), &current_dir()?);
+    let selection = Selection::of(args.name.as_deref().or(args.env.as_deref()), &environment);
+    let (name, values) = origins(&dir, &Home::of(&environment)?, &selection)?;
+    if args.json {
+        let value = |origin: &Origin| json!({"key": origin.key, "value": json_of(origin), "file": origin.file});
+        let document = json!({"environment": name, "values": values.iter().map(value).collect::<Vec<_>>()});
+        return print(&format!("{}\n", printable_json(&document.to_string())));
+    }
+    let line = |Origin { key, value, file }: &Origin| format!("{key} = {value}  # {file}\n");
+    print(&printable(&values.iter().map(line).collect::<String>()))
+}
+
+fn json_of(origin: &Origin) -> Value {
+    serde_json::to_value(&origin.value).unwrap_or_else(|_| Value::from(origin.value.to_string()))
+}
+
+/// Binds a project to an environment, or unbinds it.
+pub(crate) fn set(args: EnvSet) -> Result<u8> {
+    let dir = absolute_lexically(Path::new(&args.project), &current_dir()?);
+    let existence = environments::bind(&dir, &home()?, args.name.as_deref())?;
+    let Some(name) = args.name else {
+        return print("Project is bound to no environment: commands use the local scheduler.\n");
+    };
+    if existence == Existence::Missing {
+        let text = format!(
+            "Warning: environment \"{name}\" does not exist yet; create it with `al env init {name} --type server`"
+        );
+        writeln!(std::io::stderr(), "{text}")?;
+    }
+    print(&format!("Project bound to environment \"{name}\".\n"))
+}
+
+/// Verifies the server of an environment.
+pub(crate) fn check(args: EnvCheck) -> Result<u8> {
+    let environment = Environment::of_process();
+    let home = Home::of(&environment)?;
+    let target = env_check::Target::of(&home, &args.name)?;
+    if args.json {
+        let checks = env_check::run(&target, &home, &environment, &mut |_| Ok(()))?;
+        let document = env_check::to_json(&args.name, &checks);
+        print(&format!("{}\n", printable_json(&document.to_string())))?;
+        return Ok(u8::from(env_check::failures(&checks) > 0));
+    }
+    print(&format!("Checking environment \"{}\"...\n", args.name))?;
+    let checks = env_check::run(&target, &home, &environment, &mut |check| print(&check.line()).map(drop))?;
+    match env_check::failures(&checks) {
+        0 => print("All checks passed.\n"),
+        failures => {
+            print(&format!("{failures} issue(s) found.\n  repair what can be: al env prov {}\n", args.name))?;
+            Ok(1)
+        }
+    }
+}
+
+fn home() -> Result<Home> {
+    Home::of(&Environment::of_process())
+}
+
+fn print(text: &str) -> Result<u8> {
+    std::io::stdout().write_all(text.as_bytes())?;
+    Ok(0)
+}

@@ -1,0 +1,272 @@
+//! `al env`: named environments, and the configuration that comes of them.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use serde_json::json;
+
+use crate::support::project::Project;
+
+fn file(project: &Project, name: &str) -> PathBuf {
+    project.home().join(format!(".action-llama/environments/{name}.toml"))
+}
+
+fn mode(path: PathBuf) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn a_new_environment_is_private_and_never_written_over() {
+    let project = Project::without_docker("");
+    let done = project.al(&["env", "init", "prod", "-t", "server"]).run();
+    let path = file(&project, "prod");
+    assert_eq!(done.expect(0).stdout, format!("Created server environment \"prod\" at {}\n", path.display()));
+    let expected = "[server]\nhost = \"REPLACE_ME\"\nuser = \"root\"\nport = 22\nbasePath = \"/opt/action-llama\"\n";
+    assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+    assert_eq!(mode(path.clone()), 0o600);
+    assert_eq!(mode(path.parent().unwrap().into()), 0o700);
+    assert_eq!(mode(project.home().join(".action-llama")), 0o700);
+    fs::write(&path, "mine").unwrap();
+    let again = project.al(&["env", "init", "prod", "-t", "server"]).run();
+    let problem = format!("Configuration error: environment \"prod\" is already there: {}\n", path.display());
+    assert_eq!(again.expect(1).stderr, problem);
+    assert_eq!(fs::read_to_string(&path).unwrap(), "mine");
+}
+
+#[test]
+fn names_and_types_are_checked_before_anything_is_written() {
+    let project = Project::without_docker("");
+    for name in ["../x", "a/b", ".x", ""] {
+        let done = project.al(&["env", "init", name, "-t", "server"]).run();
+        assert!(done.expect(1).stderr.contains(&format!("\"{name}\" is not an environment name")), "{}", done.stderr);
+        project.al(&["env", "show", name]).run().expect(1);
+        project.al(&["env", "set", name]).run().expect(1);
+    }
+    let done = project.al(&["env", "init", "x", "--type", "cloud"]).run();
+    assert!(done.expect(1).stderr.contains("\"cloud\"") && done.stderr.contains("server"), "{}", done.stderr);
+    let done = project.al(&["env", "init", "x"]).run();
+    assert_eq!(done.expect(1).stderr, "error: required option '-t, --type <type>' not specified\n");
+    assert!(fs::read_dir(project.home()).unwrap().next().is_none());
+    assert!(!project.root().join(".env.toml").exists());
+}
+
+#[test]
+fn environments_are_listed_with_what_they_are() {
+    let project = Project::without_docker("");
+    let none = project.al(&["env", "list"]).run();
+    assert!(none.expect(0).stdout.starts_with("No environments configured.\n"));
+    project.al(&["env", "init", "prod", "-t", "server"]).run().expect(0);
+    fs::write(file(&project, "odd"), "x = 1").unwrap();
+    fs::write(file(&project, "bad"), "x = ").unwrap();
+    let done = project.al(&["env", "list"]).run();
+    assert_eq!(done.expect(0).stdout, "Environments:\n  bad (invalid config)\n  odd (unknown)\n  prod (server)\n");
+    let document: serde_json::Value =
+        serde_json::from_str(&project.al(&["env", "list", "--json"]).run().stdout).unwrap();
+    let types: Vec<_> = document["environments"].as_array().unwrap().iter().map(|one| one["type"].clone()).collect();
+    assert_eq!(types, ["invalid", "unknown", "server"]);
+    assert_eq!(document["environments"][2]["host"], "REPLACE_ME");
+}
+
+#[test]
+fn an_environment_is_shown_as_it_is() {
+    let project = Project::without_docker("");
+    project.al(&["env", "init", "prod", "-t", "server"]).run().expect(0);
+    let path = file(&project, "prod");
+    fs::write(&path, "# a comment\n[gateway]\nurl = 'https://a.example'\n").unwrap();
+    let done = project.al(&["env", "show", "prod"]).run();
+    let head = format!("Environment: prod\nFile: {}\n\n", path.display());
+    assert_eq!(done.expect(0).stdout, format!("{head}# a comment\n[gateway]\nurl = 'https://a.example'\n"));
+    let done = project.al(&["env", "show", "nowhere"]).run();
+    assert!(done.expect(1).stderr.starts_with("Configuration error: environment \"nowhere\" does not exist"));
+    assert!(done.stderr.contains("al env list"));
+}
+
+#[test]
+fn binding_a_project_changes_one_line() {
+    let project = Project::without_docker("");
+    let local = "# mine\nprojectName = 'x' # behind\n\n# which one\nenvironment = 'old'\n\n[gateway]\nport = 9090\n";
+    project.write(".env.toml", local);
+    let done = project.al(&["env", "set", "prod"]).run();
+    assert_eq!(done.expect(0).stdout, "Project bound to environment \"prod\".\n");
+    assert!(done.stderr.contains("\"prod\"") && done.stderr.contains("al env init"), "{}", done.stderr);
+    let read = || fs::read_to_string(project.root().join(".env.toml")).unwrap();
+    assert_eq!(read(), local.replace("'old'", "\"prod\""));
+    project.al(&["env", "init", "prod", "-t", "server"]).run().expect(0);
+    assert_eq!(project.al(&["env", "set", "prod"]).run().expect(0).stderr, "");
+    let done = project.al(&["env", "set"]).run();
+    assert!(done.expect(0).stdout.contains("local scheduler"));
+    assert_eq!(read(), local.replace("environment = 'old'\n", ""));
+    fs::remove_file(project.root().join(".env.toml")).unwrap();
+    project.al(&["env", "set", "prod", "-p", "."]).run().expect(0);
+    assert_eq!(read(), "environment = \"prod\"\n");
+    assert_eq!(mode(project.root().join(".env.toml")), 0o600);
+    fs::remove_file(file(&project, "prod")).unwrap();
+    project.al(&["doctor", "-H"]).run().expect(1);
+    project.al(&["env", "set"]).run().expect(0);
+    assert_eq!(read(), "");
+}
+
+#[test]
+fn merged_values_name_their_file_and_hide_secrets() {
+    let project = Project::without_docker("");
+    project.write("config.toml", "[gateway]\nport = 8080\n[webhooks.gh]\ntype = 'github'\n[model]\nprovider = 'mock'\nmodel = 'm'\nheaders = { a = 'hush' }\n[[model.fallback]]\nprovider = 'mock'\nmodel = 'n'\nheaders = { b = 'hush' }\n");
+    project.write(".env.toml", "environment = 'stage'\nprojectName = 'p'\n[gateway]\nport = 9090\n");
+    project.al(&["env", "init", "stage", "-t", "server"]).run().expect(0);
+    let stage = file(&project, "stage");
+    fs::write(
+        &stage,
+        "[gateway]\nurl = 'https://a.example'\n[server]\nhost = '192.0.2.7'\n[telemetry.headers]\nkey = 'hush'\n",
+    )
+    .unwrap();
+    let done = project.al(&["env", "show", "--merged"]).run();
+    let stage = stage.display();
+    let expected = format!(
+        "gateway.port = 9090  # .env.toml\ngateway.url = \"https://a.example\"  # {stage}\nmodel.fallback = [{{ headers = \
+         {{ b = \"***\" }}, model = \"n\", provider = \"mock\" }}]  # config.toml\nmodel.headers.a = \"***\"  # \
+         config.toml\nmodel.model = \"m\"  # config.toml\nmodel.provider = \"mock\"  # config.toml\nprojectName = \"p\"  # \
+         .env.toml\nserver.host = \"192.0.2.7\"  # {stage}\ntelemetry.headers.key = \"***\"  # \
+         {stage}\nwebhooks.gh.type = \"github\"  # config.toml\n"
+    );
+    assert_eq!(done.expect(0).stdout, expected);
+    let document: serde_json::Value =
+        serde_json::from_str(&project.al(&["env", "show", "--merged", "--json"]).run().stdout).unwrap();
+    assert_eq!(document["environment"], "stage");
+    assert_eq!(document["values"][0], json!({"key": "gateway.port", "value": 9090, "file": ".env.toml"}));
+    project.al(&["env", "set"]).run().expect(0);
+    let local = project.al(&["env", "show", "--merged", "--json"]).run();
+    assert!(local.expect(0).stdout.starts_with("{\"environment\":null,"), "{}", local.stdout);
+    assert!(project.al(&["env", "show", "stage", "--merged"]).run().stdout.contains("server.host"));
+}
+
+#[test]
+fn a_group_alone_prints_its_help_as_a_failure() {
+    let project = Project::without_docker("");
+    for group in ["env", "creds"] {
+        let done = project.al(&[group]).run();
+        assert!(done.expect(1).stdout.is_empty() && done.stderr.starts_with(&format!("Usage: al {group} <command>")));
+        assert!(project.al(&["help", group]).run().expect(0).stderr.is_empty());
+    }
+    let done = project.al(&["env", "lst"]).run();
+    assert_eq!(done.expect(1).stderr, "error: unknown command 'lst'\n(Did you mean list?)\n");
+}
+
+/// A stand-in for `ssh` that runs what is to be run there on this machine, with these programs first on the path.
+fn fake_ssh(project: &Project, programs: &[(&str, &str)]) -> PathBuf {
+    let write = |path: &PathBuf, text: &str| {
+        fs::write(path, text).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    let bin = project.outer().join("there");
+    fs::create_dir_all(&bin).unwrap();
+    for (name, script) in programs {
+        write(&bin.join(name), &format!("#!/bin/sh\n{script}\n"));
+    }
+    let ssh = project.outer().join("ssh");
+    let log = project.outer().join("ssh.log");
+    write(
+        &ssh,
+        &format!(
+            "#!/bin/sh\nprintf '%s\\n' \"$*\" >>{}\nfor last; do :; done\nPATH={}:$PATH exec sh -c \"$last\"\n",
+            log.display(),
+            bin.display()
+        ),
+    );
+    ssh
+}
+
+#[test]
+fn a_server_is_checked_from_connection_to_service() {
+    let project = Project::without_docker("");
+    project.al(&["env", "init", "prod", "-t", "server"]).run().expect(0);
+    let done = project.al(&["env", "check", "prod"]).run();
+    assert!(done.expect(1).stderr.contains("REPLACE_ME"), "{}", done.stderr);
+    fs::write(file(&project, "prod"), "[server]\nhost = '192.0.2.7'\nuser = 'ann'\nport = 2222\nkeyPath = '~/key'\n")
+        .unwrap();
+    let programs = [
+        ("id", "echo 1000"),
+        ("sudo", "[ \"$1\" = -n ] && shift; exec \"$@\""),
+        ("docker", "echo 27.1.1"),
+        ("ps", "echo systemd"),
+        (
+            "systemctl",
+            "case $1 in --version) echo 'systemd 252';; show) printf 'LoadState=loaded\\nActiveState=active\\n';; esac",
+        ),
+        ("df", "printf 'head\\nfs 1 1 8388608 1%% /\\n'"),
+    ];
+    let ssh = fake_ssh(&project, &programs);
+    let check = |args: &[&str]| project.al(&[&["env", "check", "prod"], args].concat()).env("AL_SSH", &ssh).run();
+    let expected = "Checking environment \"prod\"...\n  ✓ SSH connectivity (ann@192.0.2.7:2222)\n  ✓ Privileges (sudo)\n  ✓ Docker \
+                    (27.1.1)\n  ✓ systemd (systemd 252)\n  ✓ Disk (8192 MiB free)\n  ✓ Service (active)\nAll checks passed.\n";
+    assert_eq!(check(&[]).expect(0).stdout, expected);
+    let log = fs::read_to_string(project.outer().join("ssh.log")).unwrap();
+    let key = project.home().join("key");
+    for part in [
+        "BatchMode=yes",
+        "StrictHostKeyChecking=accept-new",
+        "-p 2222",
+        &format!("-i {}", key.display()),
+        "-- ann@192.0.2.7 sh -s",
+    ] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
+    // A configured key is the only one that counts, and its file is gone afterwards.
+    let pinned = "[server]\nhost = '192.0.2.7'\nport = 2222\nhostKey = 'ssh-ed25519 AAAA'\n";
+    let before = fs::read_to_string(file(&project, "prod")).unwrap();
+    fs::write(file(&project, "prod"), pinned).unwrap();
+    check(&[]).expect(0);
+    let log = fs::read_to_string(project.outer().join("ssh.log")).unwrap();
+    let last = log.lines().rfind(|line| line.contains("-T ")).unwrap();
+    assert!(last.contains("StrictHostKeyChecking=yes") && !last.contains("accept-new"), "{last}");
+    assert_eq!(fs::read_dir(project.temp()).unwrap().count(), 0);
+    fs::write(file(&project, "prod"), before).unwrap();
+    // Things go wrong.
+    fake_ssh(
+        &project,
+        &[
+            ("sudo", "echo 'a password is required' >&2; exit 1"),
+            ("docker", "echo down >&2; exit 1"),
+            ("systemctl", "true"),
+            ("df", "printf 'h\\nfs 1 1 1000 1%% /\\n'"),
+        ],
+    );
+    let done = check(&[]);
+    for line in [
+        "  ✗ Privileges (a password is required)",
+        "  ✗ Docker (not running: down)",
+        "  ✗ Disk (0 MiB free)",
+        "  - Service (run 'al push' to deploy)",
+        "3 issue(s) found.",
+    ] {
+        assert!(done.expect(1).stdout.contains(line), "{line}: {}", done.stdout);
+    }
+    let document: serde_json::Value = serde_json::from_str(&check(&["--json"]).expect(1).stdout).unwrap();
+    assert_eq!((&document["environment"], &document["ok"]), (&json!("prod"), &json!(false)));
+    assert_eq!(
+        document["checks"][2],
+        json!({"name": "Docker", "status": "fail", "detail": "not running: down", "fixable": true})
+    );
+    // No connection: nothing else is asked.
+    fs::write(&ssh, "#!/bin/sh\necho 'ssh: connect to host 192.0.2.7 port 2222: Connection refused' >&2\nexit 255\n")
+        .unwrap();
+    let done = check(&[]);
+    let line = "  ✗ SSH connectivity (cannot reach ann@192.0.2.7:2222: unreachable: ssh: connect to host 192.0.2.7 port 2222: \
+                Connection refused)\n1 issue(s) found.\n";
+    assert!(done.expect(1).stdout.contains(line), "{}", done.stdout);
+}
+
+#[test]
+fn an_environment_without_a_server_cannot_be_checked() {
+    let project = Project::without_docker("");
+    let done = project.al(&["env", "check", "nowhere"]).run();
+    assert!(done.expect(1).stderr.contains("environment \"nowhere\" does not exist"), "{}", done.stderr);
+    project.al(&["env", "init", "x", "-t", "server"]).run().expect(0);
+    fs::write(file(&project, "x"), "[gateway]\nport = 1\n").unwrap();
+    let done = project.al(&["env", "check", "x"]).run();
+    assert!(done.expect(1).stderr.contains("environment \"x\" has no [server]"), "{}", done.stderr);
+    fs::write(file(&project, "x"), "[server]\nhost = 'a'\nport = 0\nbasePath = '/x'\n").unwrap();
+    let done = project.al(&["env", "check", "x"]).run();
+    for key in ["server.port", "server.basePath"] {
+        assert!(done.expect(1).stderr.contains(key), "{}", done.stderr);
+    }
+}

@@ -1,0 +1,188 @@
+//! A terminal of its own for a program: keystrokes in, screen out.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::process::{Child, Command};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+
+use super::project::{Project, tail};
+use super::wait;
+
+/// How long a program may take for anything.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Keys that are no characters.
+pub(crate) const ENTER: &str = "\r";
+pub(crate) const DOWN: &str = "\x1b[B";
+pub(crate) const CTRL_C: &str = "\x03";
+
+/// A program on a terminal.
+pub(crate) struct Pty<'p> {
+    project: &'p Project,
+    line: String,
+    child: Child,
+    terminal: File,
+    output: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
+    /// What was waited for ends here in what is left of the output without escape sequences.
+    seen: usize,
+}
+
+impl<'p> Pty<'p> {
+    pub(super) fn start(project: &'p Project, mut command: Command) -> Self {
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let line = words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
+        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+        grantpt(&terminal).and_then(|()| unlockpt(&terminal)).unwrap();
+        tcsetwinsize(&terminal, Winsize { ws_row: 30, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
+        let noctty = i32::try_from(rustix::fs::OFlags::NOCTTY.bits()).unwrap();
+        let other = File::options().read(true).write(true).custom_flags(noctty).open(name).unwrap();
+        command.stdin(other.try_clone().unwrap()).stdout(other.try_clone().unwrap()).stderr(other);
+        let child = command.spawn().unwrap_or_else(|error| panic!("start {line}: {error}"));
+        // The program has the only other ends, so that reading ends with it.
+        drop(command);
+        let terminal = File::from(terminal);
+        let output: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let reader = {
+            let (mut terminal, output) = (terminal.try_clone().unwrap(), Arc::clone(&output));
+            thread::spawn(move || {
+                let mut buffer = [0; 4096];
+                while let Ok(count @ 1..) = terminal.read(&mut buffer) {
+                    output.lock().unwrap().extend_from_slice(&buffer[..count]);
+                }
+            })
+        };
+        Self { project, line, child, terminal, output, reader: Some(reader), seen: 0 }
+    }
+
+    /// Waits until it has shown this after what was waited for last.
+    #[track_caller]
+    pub(crate) fn wait_for(&mut self, text: &str) -> &mut Self {
+        let has_ended = |reader: &Option<JoinHandle<()>>| reader.as_ref().is_none_or(JoinHandle::is_finished);
+        let seen = self.seen;
+        self.seen = wait::within(LIMIT, &format!("{text:?} on the terminal of `{}`", self.line), || {
+            let ended = has_ended(&self.reader);
+            let output = plain(&self.bytes());
+            if let Some(at) = output[seen..].find(text) {
+                return Ok(seen + at + text.len());
+            }
+            assert!(!ended, "{text:?} is not on the terminal of `{}`: {output}", self.line);
+            Err(format!("{:?}", &output[seen..]))
+        });
+        self
+    }
+
+    /// Types this.
+    pub(crate) fn type_in(&mut self, keys: &str) -> &mut Self {
+        self.terminal.write_all(keys.as_bytes()).unwrap();
+        self
+    }
+
+    /// Waits for a question and answers it with a line.
+    #[track_caller]
+    pub(crate) fn answer(&mut self, question: &str, line: &str) -> &mut Self {
+        self.wait_for(question).type_in(line).type_in(ENTER)
+    }
+
+    /// Everything that came, byte by byte.
+    fn bytes(&self) -> String {
+        String::from_utf8_lossy(&self.output.lock().unwrap()).into_owned()
+    }
+
+    /// Waits for its end; the exit status and everything that came, byte by byte.
+    #[track_caller]
+    pub(crate) fn bytes_and_finish(self) -> (i32, String) {
+        let output = Arc::clone(&self.output);
+        let (status, _) = self.finish();
+        let bytes = String::from_utf8_lossy(&output.lock().unwrap()).into_owned();
+        (status, bytes)
+    }
+
+    /// Waits for its end; the exit status and the lines that are then on the screen.
+    #[track_caller]
+    pub(crate) fn finish(mut self) -> (i32, Vec<String>) {
+        let line = self.line.clone();
+        let status = wait::within(LIMIT, &format!("end of `{line}`"), || {
+            self.child.try_wait().unwrap().ok_or("it is still running")
+        });
+        self.reader.take().unwrap().join().unwrap();
+        let screen = screen(&self.bytes());
+        self.project.note(&format!("=== {line} (on a terminal)\n{}\n", tail(&screen.join("\n"))));
+        (status.code().unwrap_or(-1), screen)
+    }
+}
+
+impl Drop for Pty<'_> {
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|status| status.is_none()) {
+            self.project.note(&format!("=== {} (never ended)\n{:?}\n", self.line, tail(&self.bytes())));
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// Text without escape sequences.
+fn plain(output: &str) -> String {
+    let mut text = String::new();
+    let mut chars = output.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\x1b' => drop(sequence(&mut chars)),
+            c => text.push(c),
+        }
+    }
+    text
+}
+
+/// What follows an escape character: the numbers and the letter.
+fn sequence(chars: &mut std::str::Chars<'_>) -> (String, char) {
+    assert_eq!(chars.next(), Some('['), "only sequences of this kind are known");
+    let mut numbers = String::new();
+    for c in chars {
+        if c.is_ascii_alphabetic() {
+            return (numbers, c);
+        }
+        numbers.push(c);
+    }
+    (numbers, 'm')
+}
+
+/// The lines that a terminal shows in the end, with those that went off its top.
+fn screen(output: &str) -> Vec<String> {
+    let mut lines: Vec<Vec<char>> = vec![Vec::new()];
+    let (mut row, mut column) = (0usize, 0usize);
+    let mut chars = output.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '\r' => column = 0,
+            '\n' => row += 1,
+            '\x08' => column = column.saturating_sub(1),
+            '\x1b' => match sequence(&mut chars) {
+                (_, 'm') => {}
+                (count, 'A') => row = row.saturating_sub(count.parse().unwrap_or(1)),
+                (_, 'J') => {
+                    lines.truncate(row + 1);
+                    lines[row].truncate(column);
+                }
+                (_, 'K') => lines[row].clear(),
+                other => panic!("escape sequence {other:?}"),
+            },
+            c => {
+                let line = &mut lines[row];
+                line.resize(line.len().max(column + 1), ' ');
+                line[column] = c;
+                column += 1;
+            }
+        }
+        lines.resize(lines.len().max(row + 1), Vec::new());
+    }
+    lines.into_iter().map(|line| line.into_iter().collect::<String>().trim_end().to_owned()).collect()
+}
