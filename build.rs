@@ -8,10 +8,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+#[path = "src/docker/jumps.rs"]
+#[allow(unreachable_pub, reason = "it is shared with the program, which exports it")]
+mod jumps;
 #[path = "build/zones.rs"]
 mod zones;
 
 fn main() {
+    println!("cargo::rerun-if-changed=src/docker/jumps.rs");
     let root = PathBuf::from(var("CARGO_MANIFEST_DIR"));
     let out = PathBuf::from(var("OUT_DIR"));
     let revision = revision(&root);
@@ -33,17 +37,16 @@ fn main() {
     for (name, path) in [("AL_AGENT", &agent), ("AL_SHIM", &shim)] {
         // Half of this program's size would be theirs, and they are read only when an image is built.
         let packed = out.join(format!("{name}.deflate"));
-        fs::write(&packed, miniz_oxide::deflate::compress_to_vec(&read(path), 9)).expect("write a packed program");
+        fs::write(&packed, miniz_oxide::deflate::compress_to_vec(&with_addresses(read(path)), 9))
+            .expect("write a packed program");
         code += &format!("pub(crate) static {name}: &[u8] = include_bytes!({packed:?});\n");
     }
-    code += "pub(crate) static AGENT_DOCS: &[(&str, &[u8])] = &[\n";
-    for (name, path) in &docs {
-        code += &format!("    ({name:?}, include_bytes!({path:?})),\n");
-    }
-    code += "];\n";
+    let packed_docs = out.join("docs.deflate");
+    pack_files(&docs, &packed_docs);
+    code += &format!("pub(crate) static AGENT_DOCS: &[u8] = include_bytes!({packed_docs:?});\n");
     fs::write(out.join("embedded.rs"), code).expect("write embedded.rs");
     fs::write(out.join("zones.rs"), zones(&out)).expect("write zones.rs");
-    pack_templates(&root.join("src/setup/templates"), &out.join("templates.deflate"));
+    pack_files(&files_below(&root.join("src/setup/templates")), &out.join("templates.deflate"));
 
     println!("cargo::rustc-env=AL_REVISION={revision}");
     println!("cargo::rustc-env=AL_BUILD_DATE={}", date(&root));
@@ -133,13 +136,23 @@ fn files_below(dir: &Path) -> Vec<(String, PathBuf)> {
     files
 }
 
-/// Packs the templates of agents, which are read only when somebody makes one: `<name>\0<content>\0` of every file.
-fn pack_templates(dir: &Path, packed: &Path) {
+/// Packs texts that are read hardly ever: `<name>\0<content>\0` of every file.
+fn pack_files(files: &[(String, PathBuf)], packed: &Path) {
     let mut all = Vec::new();
-    for (name, path) in files_below(dir) {
-        all.extend([name.as_bytes(), &[0], &read(&path), &[0]].concat());
+    for (name, path) in files {
+        all.extend([name.as_bytes(), &[0], &read(path), &[0]].concat());
     }
-    fs::write(packed, miniz_oxide::deflate::compress_to_vec(&all, 9)).expect("write the packed templates");
+    fs::write(packed, miniz_oxide::deflate::compress_to_vec(&all, 9)).expect("write packed files");
+}
+
+/// A program in the form that packs best.
+fn with_addresses(program: Vec<u8>) -> Vec<u8> {
+    let mut changed = program.clone();
+    jumps::bring_into(&mut changed, jumps::Form::Addresses);
+    let mut back = changed.clone();
+    jumps::bring_into(&mut back, jumps::Form::Distances);
+    assert!(back == program, "a program does not come back as it was");
+    changed
 }
 
 /// Eight hex digits of the commit, `dev` outside a checkout.

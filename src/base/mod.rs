@@ -8,6 +8,7 @@ pub mod ids;
 mod known_secrets;
 pub mod log;
 pub mod log_files;
+pub mod packed;
 pub mod process;
 pub mod prompt;
 pub mod subnet;

@@ -6,12 +6,15 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result};
 use miniz_oxide::inflate::decompress_to_vec;
 use tar::{Builder, EntryType, Header};
 
+use super::jumps;
 use crate::base::ids::{hex, sha256_hex};
+use crate::base::packed;
 use crate::model::wire::paths::COMMANDS;
 
 mod embedded {
@@ -20,8 +23,13 @@ mod embedded {
 
 /// A reference text for agents and assistants, by its name below `agent-docs/`.
 pub fn agent_doc(name: &str) -> Option<&'static str> {
-    let (_, content) = embedded::AGENT_DOCS.iter().find(|(known, _)| *known == name)?;
-    std::str::from_utf8(content).ok()
+    docs().iter().find(|(known, _)| known == name).map(|(_, content)| content.as_str())
+}
+
+/// All of them, unpacked when they are asked for first.
+fn docs() -> &'static [(String, String)] {
+    static DOCS: OnceLock<Vec<(String, String)>> = OnceLock::new();
+    DOCS.get_or_init(|| packed::files(embedded::AGENT_DOCS))
 }
 
 /// Digest of all embedded files, computed when this program was built so that no start has to read them.
@@ -61,7 +69,9 @@ impl Content {
             Self::Own(bytes) => bytes.into(),
             Self::Embedded(bytes) => (*bytes).into(),
             Self::Packed(packed) => {
-                decompress_to_vec(packed).expect("what was packed with this program can be unpacked").into()
+                let mut code = decompress_to_vec(packed).expect("what was packed with this program can be unpacked");
+                jumps::bring_into(&mut code, jumps::Form::Distances);
+                code.into()
             }
         }
     }
@@ -103,8 +113,9 @@ impl Context {
 
     /// Adds the reference texts for the model.
     pub fn add_docs(&mut self, directory: &str) {
-        for (name, content) in embedded::AGENT_DOCS {
-            self.add(&format!("{directory}/{name}"), Entry::File { content: Content::Embedded(content), mode: 0o644 });
+        for (name, content) in docs() {
+            let content = Content::Embedded(content.as_bytes());
+            self.add(&format!("{directory}/{name}"), Entry::File { content, mode: 0o644 });
         }
         self.embedded.push(directory.to_owned());
     }
@@ -238,6 +249,16 @@ mod tests {
         assert_eq!(found.iter().filter(|line| line.contains("-> al-shim")).count(), 11);
         assert_eq!(found.iter().filter(|line| line.starts_with("755 .al-bin/al-")).count(), 2);
         assert_eq!(context.size(), 0);
+    }
+
+    #[test]
+    fn what_is_packed_comes_out_as_it_went_in() {
+        let programs = [(embedded::AL_AGENT, env!("AL_BIN_AL_AGENT")), (embedded::AL_SHIM, env!("AL_BIN_AL_SHIM"))];
+        for (packed, path) in programs {
+            assert!(Content::Packed(packed).bytes() == std::fs::read(path).unwrap(), "{path}");
+        }
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("agent-docs/skills/calls.md");
+        assert_eq!(agent_doc("skills/calls.md"), Some(std::fs::read_to_string(path).unwrap().as_str()));
     }
 
     #[test]

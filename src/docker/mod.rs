@@ -10,6 +10,7 @@ pub mod context;
 pub mod dockerfile;
 pub mod image;
 pub mod inspect;
+pub mod jumps;
 pub mod launch;
 pub mod memory;
 pub mod network;

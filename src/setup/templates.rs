@@ -1,8 +1,8 @@
 //! The templates of agents (cli-config.md §8). They are part of the program.
 
-use miniz_oxide::inflate::decompress_to_vec;
+use crate::base::packed;
 
-/// `<name>\0<content>\0` of every file, packed by `build.rs`.
+/// All files, packed by `build.rs`.
 static PACKED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/templates.deflate"));
 
 /// A template.
@@ -33,16 +33,11 @@ impl Template {
 
     /// Its files: name and content.
     pub fn files(&self) -> Vec<(String, String)> {
-        let bytes = decompress_to_vec(PACKED).expect("build.rs packed them");
-        let text = String::from_utf8(bytes).expect("templates are text");
-        let mut parts = text.split('\0').map(str::to_owned);
-        let mut files = Vec::new();
-        while let (Some(name), Some(content)) = (parts.next(), parts.next()) {
-            if let Some(name) = name.strip_prefix(self.id).and_then(|rest| rest.strip_prefix('/')) {
-                files.push((name.to_owned(), content));
-            }
-        }
-        files
+        let own = |(name, content): (String, String)| {
+            let name = name.strip_prefix(self.id)?.strip_prefix('/')?.to_owned();
+            Some((name, content))
+        };
+        packed::files(PACKED).into_iter().filter_map(own).collect()
     }
 }
 
