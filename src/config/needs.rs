@@ -89,8 +89,7 @@ impl Agent {
         for (index, model) in self.models.iter().enumerate() {
             let Some(key) = model::key_of(model, &self.credentials).filter(|key| !key.optional) else { continue };
             match index {
-                _ if scope == Scope::Run && self.has_test_script => {}
-                _ if !self.needs_model() => {}
+                _ if scope == Scope::Run && (self.has_test_script || !self.needs_model()) => {}
                 0 => required.push(key.reference),
                 _ => fallback.push(key.reference),
             }
@@ -107,7 +106,7 @@ fn is_gateway_only(reference: &CredentialRef) -> bool {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Scope {
     Project,
-    /// One run of one agent: a script needs no model, and without a gateway nobody checks signatures.
+    /// One run of one agent: a script and a program of one's own need no model, and without a gateway nobody checks signatures.
     Run,
 }
 

@@ -60,8 +60,12 @@ impl Learned {
                 let [provider, model, kind, error] =
                     ["provider", "model", "kind", "error"].map(|name| masker.mask(text(name).unwrap_or_default()));
                 let error = cut(&error, LONGEST_MODEL_ERROR);
-                self.model_failure =
-                    Some(ModelFailure { kind: kind.into_owned(), text: format!("{provider} {model}: {error}") });
+                // Another program that holds the session speaks for itself.
+                let text = match &*kind {
+                    "harness" => error.to_owned(),
+                    _ => format!("{provider} {model}: {error}"),
+                };
+                self.model_failure = Some(ModelFailure { kind: kind.into_owned(), text });
             }
             "run completed" | "run completed, rerun requested" | "agent terminated with exit signal" => {
                 self.is_done = true;

@@ -72,7 +72,7 @@ pub fn conversation(entry: &Entry, name: &str, style: Style) -> Vec<String> {
             vec![format!("{}{}", line.with(sgr::BOLD_RED, &format!("ERROR: {}", printable(msg))), detail)]
         }
         _ if entry.level >= Level::Warn => {
-            let detail = line.detail(&["stderr", "error", "err"]);
+            let detail = line.detail(&["stderr", "error", "err", "text"]);
             vec![format!("{}{}", line.with(sgr::YELLOW, &format!("WARN: {}", printable(msg))), detail)]
         }
         _ => vec![line.with(sgr::DIM, &printable(msg))],
@@ -196,6 +196,8 @@ mod tests {
         assert_eq!(shown(entry("output").field("text", "hi\x1b[2J")), ["  [dev-00000001] hi\u{FFFD}[2J"]);
         let warning = Entry::new(Level::Warn, "container stderr").field("stderr", "careful");
         assert_eq!(shown(warning), ["  WARN: container stderr careful"]);
+        let warning = Entry::new(Level::Warn, "harness stderr").field("text", "careful");
+        assert_eq!(shown(warning), ["  WARN: harness stderr careful"]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod agent_bed;
 mod agent_docs;
+mod agent_harness;
 mod agent_preflight;
 mod agent_process;
 mod agent_script;

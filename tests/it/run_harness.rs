@@ -80,7 +80,11 @@ fn a_program_that_fails_hangs_or_is_missing_never_ends_as_success() {
     let model = "[model]\nprovider = 'mock'\nmodel = 'echo'\n[harness]\n";
     let failing =
         with_program(&project, &format!("{model}type = 'goose'\n"), "goose", "echo 'no provider' >&2; exit 10");
-    project.run(&failing, &["--json"]).expect(10);
+    let done = project.run(&failing, &["-H"]);
+    done.expect(10);
+    for said in ["WARN: harness stderr no provider", "\n  goose ended with status 10: no provider"] {
+        assert!(done.stdout.contains(said) || done.stderr.contains(said), "{said}: {}{}", done.stdout, done.stderr);
+    }
     let error = only(&project, &failing, "session error");
     assert_eq!((&error["kind"], &error["status"]), (&json!("harness"), &json!(10)));
     assert!(error["error"].as_str().unwrap().contains("no provider"), "{error}");

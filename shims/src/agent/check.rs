@@ -36,6 +36,11 @@ fn look(found: &mut Map<String, Value>) -> Result<()> {
     }
     let agent = config::load_agent(&paths, &mut environment, run_file.as_ref(), &report)?;
     let models = agent.config.model_list();
+    if !agent.config.needs_model() {
+        models.first().inspect(|model| describe_configured(model, found));
+        found.insert("credential".into(), json!("not needed"));
+        return Ok(());
+    }
     let model = models.first().with_context(|| format!("agent {:?}: no model configured", agent.config.name))?;
     describe_configured(model, found);
 

@@ -179,9 +179,9 @@ fn pieces<'a>(assistant: &'a Assistant, model: &Model, ids: &[Cow<'a, str>]) -> 
     pieces.collect()
 }
 
-/// Whether a response came from the model that the request goes to.
+/// Whether a response came from the model that the request goes to, and in the same format.
 fn is_own(assistant: &Assistant, model: &Model) -> bool {
-    assistant.provider == model.provider && assistant.model == model.id
+    assistant.provider == model.provider && assistant.model == model.id && assistant.api == model.api
 }
 
 fn reply<'a>(call: &'a ToolCall, id: Cow<'a, str>, results: &[&'a ToolResult], model: &Model) -> Reply<'a> {
@@ -309,7 +309,7 @@ mod tests {
 
     fn response(model: &str, content: Vec<Block>) -> Message {
         let (provider, model) = ("anthropic".into(), model.into());
-        Message::Assistant(Assistant { content, provider, model, ..Assistant::default() })
+        Message::Assistant(Assistant { content, provider, model, api: "anthropic", ..Assistant::default() })
     }
 
     fn thinking(text: &str, signature: Option<&str>, redacted: bool) -> Block {
@@ -402,7 +402,9 @@ mod tests {
     fn openai_formats_get_their_own_ids_back_and_of_foreign_ones_the_first_part() {
         #[track_caller]
         fn case(api: &'static str, from: &str, expected: &str) {
-            let messages = [response(from, vec![call("call.1|fc_2")]), result("call.1|fc_2", vec![])];
+            let mut messages = [response(from, vec![call("call.1|fc_2")]), result("call.1|fc_2", vec![])];
+            let Message::Assistant(assistant) = &mut messages[0] else { unreachable!() };
+            assistant.api = api;
             let target = Model { api, ..model(true) };
             let turns = for_model(&messages, &target);
             let [Turn::Assistant(pieces), Turn::Results(replies)] = turns.as_slice() else { panic!("{turns:?}") };

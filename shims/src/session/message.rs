@@ -35,6 +35,8 @@ pub struct Assistant {
     /// Provider and model that answered; they decide which signatures may be sent back.
     pub provider: String,
     pub model: String,
+    /// The wire format it came in; signatures of one mean nothing in another, even to the same model.
+    pub api: &'static str,
     /// Of this response alone.
     pub usage: Usage,
     pub stop: Stop,

@@ -383,6 +383,7 @@ mod tests {
             let next = self.answers.pop_front();
             let mut answer = next.unwrap_or_else(|| Err(ModelError::new(Kind::InvalidRequest, "script is over")))?;
             (answer.provider, answer.model) = (self.model.provider.clone(), self.model.id.clone());
+            answer.api = self.model.api;
             if self.counts {
                 let messages = estimate::messages(request.messages);
                 answer.usage.input_tokens = estimate::text(request.system) + estimate::tools() + messages;

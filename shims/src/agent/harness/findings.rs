@@ -8,6 +8,7 @@ use super::LINE;
 use crate::agent::report::{Field, Reporter};
 use crate::agent::session_log::{COMMAND_LIMIT, RESULT_LIMIT, UsageSoFar};
 use crate::session::{MOST_PERMISSION_ERRORS, is_permission_text};
+use crate::text::cut;
 use crate::wire::usage::Usage;
 
 /// Calls whose results are awaited; a program that never tells of results must not fill the memory.
@@ -26,8 +27,8 @@ pub(super) struct Findings<'a> {
     permission_hits: u32,
 }
 
-/// A call of a tool.
-pub(super) struct Call {
+/// A call of a tool, without secrets and no longer than a log line shows it.
+struct Call {
     tool: String,
     /// Of a shell.
     command: Option<String>,
@@ -64,7 +65,9 @@ impl<'a> Findings<'a> {
             None => self.report.debug("tool start", &[("tool", tool.into())]),
         }
         if self.calls.len() < MOST_CALLS {
-            self.calls.insert(id.to_owned(), Call { tool: tool.to_owned(), command: command.map(str::to_owned) });
+            let kept = |text: &str| cut(&self.report.masked(text), COMMAND_LIMIT).to_owned();
+            let call = Call { tool: kept(tool), command: command.map(kept) };
+            self.calls.insert(id.to_owned(), call);
         }
     }
 
@@ -123,7 +126,7 @@ impl<'a> Findings<'a> {
 
     /// The program says that it has failed.
     pub(super) fn fail(&mut self, why: &str) {
-        let why = crate::text::cut(why.trim(), LINE);
+        let why = cut(why.trim(), LINE);
         self.failure = Some(if why.is_empty() { "the harness reports a failure".into() } else { why.to_owned() });
     }
 

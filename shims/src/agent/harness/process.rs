@@ -18,7 +18,7 @@ const LINE: usize = 16 << 20;
 /// How long output is still read when the program has ended but something it started holds the pipe.
 const LINGER: Duration = Duration::from_millis(500);
 /// Lines that may wait; when there are more, the program waits.
-const WAITING: usize = 64;
+const WAITING: usize = 2;
 const STACK: usize = 128 << 10;
 
 /// What a program does.

@@ -534,6 +534,7 @@ impl<'s> Reading<'s> {
             content: self.blocks.into_iter().map(|(_, partial)| partial.block()).collect(),
             provider: model.provider.clone(),
             model: model.id.clone(),
+            api: model.api,
             usage: self.usage,
             stop,
             charged: None,
@@ -937,6 +938,7 @@ mod tests {
                 content: vec![call("a"), call("b"), call("c")],
                 provider: "anthropic".into(),
                 model: "claude-sonnet-4-20250514".into(),
+                api: "anthropic",
                 ..Assistant::default()
             }),
             result("a", vec![image()], false),

@@ -102,7 +102,8 @@ impl Mock {
     /// A response with its four token counts; totals and cost are computed by the loop, alike for all providers.
     fn answer(&self, content: Vec<Block>, stop: Stop, usage: UsageTable, request: &Request<'_>) -> Assistant {
         let (provider, model) = (self.model.provider.clone(), self.model.id.clone());
-        let mut answer = Assistant { content, provider, model, usage: Usage::default(), stop, charged: None };
+        let mut answer =
+            Assistant { content, provider, model, api: self.model.api, usage: Usage::default(), stop, charged: None };
         let tools = if request.tools { estimate::tools() } else { 0 };
         let asked = || estimate::text(request.system) + tools + estimate::messages(request.messages);
         answer.usage = Usage {

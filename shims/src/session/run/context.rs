@@ -24,6 +24,8 @@ pub(super) struct Room {
     counted_from: usize,
     /// The response before which a conversation was last shortened, when that saved little.
     last_in_vain: Option<u64>,
+    /// Tokens that were left when it was last shortened.
+    left: u64,
 }
 
 impl Session {
@@ -100,6 +102,14 @@ impl Session {
         if !is_full && !is_tight {
             return Ok(());
         }
+        if self.lineup.current().is_window_guessed()
+            && self.output_limit().is_ok()
+            && self.context() < self.room.left + window / 10
+        {
+            // What takes most of a window that may be larger than that cannot go; a summary for every few words costs more
+            // than it saves.
+            return Ok(());
+        }
         self.compact(CompactionReason::Threshold, sink)?.map_err(|error| self.failed(error))
     }
 
@@ -146,6 +156,7 @@ impl Session {
         let tokens_after = overhead + left;
         self.forget_bound_thinking();
         self.room.counted_from = self.messages.len();
+        self.room.left = tokens_after;
         let usage = difference(self.usage, usage_before);
         sink(Event::CompactionEnd(Compaction { reason, tokens_before, tokens_after, summary_length, usage }));
         if self.lineup.current().is_window_guessed() && self.output_limit().is_ok() {

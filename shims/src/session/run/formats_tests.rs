@@ -436,3 +436,23 @@ fn a_model_that_wants_its_own_thinking_gets_none_asked_for_after_a_fallback() {
     let asked: Vec<bool> = second.received().iter().map(|request| request.body.get("thinking").is_some()).collect();
     assert_eq!(asked, [true, false]);
 }
+
+#[test]
+fn the_same_model_behind_another_format_is_another_model() {
+    for from in FORMATS {
+        for to in FORMATS.into_iter().filter(|to| *to != from) {
+            let first = Fake::start(vec![from.calls("a", "echo a"), no_credit()]);
+            let second = Fake::start(vec![to.done()]);
+            let mut tables = vec![from.table(&first.url, ""), to.table(&second.url, "")];
+            for table in &mut tables {
+                table["model"] = "gemini-3-of-a-proxy".into();
+            }
+            let (events, outcome) = run_with(tables);
+            assert!(matches!(outcome.end, End::Completed), "{from:?} {to:?}: {:?} {events:?}", outcome.end);
+            let body = &second.received()[0].body;
+            let expected = [vec!["user: do it".to_owned()], foreign(from, to, "a")].concat();
+            assert_eq!(without_made_ids(to.conversation(body)), expected, "{from:?} {to:?}");
+            assert!(!body.to_string().contains(&from.signature("a")), "{from:?} {to:?}");
+        }
+    }
+}

@@ -159,10 +159,19 @@ fn summary(agent: &str, trigger: &'static str, finished: &Finished) -> Summary {
     }
 }
 
+/// Kind of a failure that another program reports which held the session.
+const HARNESS: &str = "harness";
+
 /// The error with what was behind it and what to do about it, where that is known.
 fn explained(error: String, outcome: &Outcome) -> String {
     if outcome.exit_code == Some(exit::TIMEOUT) {
         return format!("{error}\n  raise `timeout` in agent-config.toml if the work needs longer");
+    }
+    if let Some(failure) = outcome.model_failure.as_ref().filter(|failure| failure.kind == HARNESS) {
+        return match outcome.exit_reason {
+            None => format!("{error}\n  {}", failure.text),
+            Some(_) => error,
+        };
     }
     let failure = outcome.model_failure.as_ref().and_then(|failure| Some((failure, Kind::from_word(&failure.kind)?)));
     match failure {

@@ -163,7 +163,7 @@ impl<'s> Reading<'s> {
         let (provider, id) = (model.provider.clone(), model.id.clone());
         let mut assistant =
             Assistant { content: self.blocks, provider, model: id, usage: self.usage, ..Assistant::default() };
-        assistant.stop = stop;
+        (assistant.stop, assistant.api) = (stop, model.api);
         history::distinct_ids(&mut assistant);
         Ok(assistant)
     }

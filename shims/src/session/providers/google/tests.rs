@@ -76,7 +76,13 @@ fn call(id: &str, signature: Option<&str>) -> Block {
 }
 
 fn response(model: &str, content: Vec<Block>) -> Message {
-    Message::Assistant(Assistant { content, provider: "google".into(), model: model.into(), ..Assistant::default() })
+    Message::Assistant(Assistant {
+        content,
+        provider: "google".into(),
+        model: model.into(),
+        api: "google",
+        ..Assistant::default()
+    })
 }
 
 /// The answer to one stream.

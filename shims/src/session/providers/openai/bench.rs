@@ -124,9 +124,16 @@ pub(in crate::session::providers) fn text_result(id: &str, tool: &str, text: &st
     result(id, tool, vec![Content::Text(text.into())])
 }
 
-/// A response of a model.
+/// A response of a model; those of `openai` came in the Responses API.
 pub(in crate::session::providers) fn said(provider: &str, model: &str, content: Vec<Block>) -> Message {
-    Message::Assistant(Assistant { content, provider: provider.into(), model: model.into(), ..Assistant::default() })
+    let api = if provider == "openai" { "responses" } else { "chat" };
+    Message::Assistant(Assistant {
+        content,
+        provider: provider.into(),
+        model: model.into(),
+        api,
+        ..Assistant::default()
+    })
 }
 
 pub(in crate::session::providers) fn text(text: &str) -> Block {

@@ -248,6 +248,7 @@ impl openai::Reading for Reading<'_> {
             content,
             provider: self.model.provider.clone(),
             model: self.model.id.clone(),
+            api: self.model.api,
             usage: self.usage,
             stop,
             charged: None,
