@@ -47,7 +47,8 @@ bench: setup all ## figures, one line each, with a reference measured in the sam
 
 shims: ## the in-container programs alone, into dist/shims
 	AL_REVISION="$${AL_REVISION:-$$(git rev-parse --short=8 HEAD 2>/dev/null || echo dev)}" \
-	RUSTFLAGS="$(STATIC) -C relocation-model=static" cargo build --release --locked -p shims --bins \
+	CARGO_PROFILE_RELEASE_OPT_LEVEL=s RUSTFLAGS="$(STATIC) -C relocation-model=static" \
+	cargo build --release --locked -p shims --bins \
 		--target $(TARGET) --target-dir $(TARGET_DIR)/shims
 	@install -D -m 755 -t dist/shims $(TARGET_DIR)/shims/$(TARGET)/release/al-agent $(TARGET_DIR)/shims/$(TARGET)/release/al-shim
 	@ls -l dist/shims

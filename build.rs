@@ -104,6 +104,8 @@ fn programs_dir(root: &Path, out: &Path, revision: &str) -> PathBuf {
         .args(["build", "--release", "--locked", "-p", "shims", "--bins", "--target", &target, "--target-dir"])
         .arg(&target_dir)
         .env("RUSTFLAGS", "-C target-feature=+crt-static -C relocation-model=static")
+        // Sessions read megabytes; the host program is as small as it can be instead.
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "s")
         .env("AL_REVISION", revision)
         .status()
         .unwrap_or_else(|error| panic!("run {}: {error}", var("CARGO")));

@@ -67,7 +67,7 @@ impl Agent {
         usable.filter_map(|(index, model)| {
             let key = model::key_of(model, &self.credentials)?;
             let demand = match index {
-                _ if key.optional || self.has_test_script || !self.needs_model() => Demand::Optional,
+                _ if key.optional || self.has_test_script => Demand::Optional,
                 0 => Demand::Required,
                 _ => Demand::Wanted,
             };
