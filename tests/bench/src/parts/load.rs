@@ -8,8 +8,8 @@ use anyhow::{Result, ensure};
 use serde_json::json;
 
 use crate::daemon::{Daemon, Project};
-use crate::figure::{Limit, mb, median, ms, print, rate};
-use crate::load::drive;
+use crate::figure::{Limit, mb, ms, print, rate};
+use crate::load::{Measured, drive};
 use crate::parts::runs::Watch;
 use crate::reference::{bare_server, fsyncs_per_second, wait_for_container};
 use crate::webhook::Webhook;
@@ -20,7 +20,9 @@ const COUNT: usize = 100_000;
 const SAMPLE: usize = 20_000;
 /// Threads that wait for work end within this time.
 const SETTLE: Duration = Duration::from_secs(10);
-const ENDS: usize = 11;
+/// Runs that are ended to see how soon the next one is claimed. Docker's share of that varies by more than ours takes, so
+/// the quickest count.
+const ENDS: usize = 21;
 
 pub(crate) fn measure(al: &Path, dir: &Path) -> Result<()> {
     let project = Project::new(al, dir)?;
@@ -86,5 +88,5 @@ fn claims(daemon: &mut Daemon) -> Result<Duration> {
         let died = watch.time_of("die", &running.0)?;
         taken.push(next.1.saturating_sub(died));
     }
-    Ok(median(&taken))
+    Ok(Measured::of(taken).percentile(10.0))
 }
