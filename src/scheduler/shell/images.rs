@@ -1,6 +1,6 @@
 //! Images: those of the start, which everything waits for, and those of reloads.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -12,6 +12,7 @@ use crate::base::error::{AgentError, one_line};
 use crate::base::log::{Entry, Level};
 use crate::base::text::cut;
 use crate::base::{Cancel, worker};
+use crate::docker::image::Images;
 use crate::model::names::AgentName;
 use crate::run::images::AgentImage as ImageContent;
 use crate::run::life::{AgentImage, ImageSource};
@@ -24,11 +25,19 @@ use crate::scheduler::outlet::Message;
 /// Longest error text of a build or reload.
 pub(super) const ERROR_CHARS: usize = 200;
 
+/// Builds that are handed out at a time: enough that no building thread waits, and few enough that not every agent's
+/// files are in memory at once.
+const AHEAD: usize = 4;
+
 /// The builds of the start.
 #[derive(Default)]
 pub(super) struct FirstBuilds {
     /// Agents whose image is not ready yet.
     waiting: BTreeSet<String>,
+    /// Those of them whose build has not been handed out.
+    to_do: VecDeque<String>,
+    /// What Docker had of their images.
+    known: Option<Arc<Images>>,
     failed: usize,
     done: bool,
     /// The container that asks for the gateway: what ends it, and the thread that removes it.
@@ -77,15 +86,35 @@ impl Scheduler {
         self.builds.base(Arc::clone(&known));
         for name in names {
             let name = name.to_string();
+            self.status.building(&name, "Building agent image");
+            self.images.waiting.insert(name.clone());
+            self.images.to_do.push_back(name);
+        }
+        self.images.known = Some(known);
+        for _ in 0..AHEAD {
+            self.build_next();
+        }
+    }
+
+    /// Hands out one more build of the start.
+    fn build_next(&mut self) {
+        while let Some(name) = self.images.to_do.pop_front() {
+            // Meanwhile a reload may have built it, or the agent may be gone.
+            if !self.agents.contains_key(&name) {
+                self.images.waiting.remove(&name);
+            }
+            if !self.images.waiting.contains(&name) {
+                continue;
+            }
             match self.content_of(&name) {
-                Ok(content) => {
-                    self.images.waiting.insert(name.clone());
-                    self.status.building(&name, "Building agent image");
-                    self.builds.agent(Arc::new(content), Some(Arc::clone(&known)));
+                Ok(content) => return self.builds.agent(Arc::new(content), self.images.known.clone()),
+                Err(error) => {
+                    self.images.waiting.remove(&name);
+                    self.image_failed(&name, &error);
                 }
-                Err(error) => self.image_failed(&name, &error),
             }
         }
+        self.images.known = None;
     }
 
     /// What is baked into an agent's image as it is defined now.
@@ -130,6 +159,7 @@ impl Scheduler {
                     }
                 }
                 self.images.waiting.remove(&agent);
+                self.build_next();
                 self.check_first_builds()?;
             }
         }

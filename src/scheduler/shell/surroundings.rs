@@ -11,6 +11,7 @@ use crate::base::text::cut;
 use crate::base::worker;
 use crate::docker::inspect::{self, Which};
 use crate::run::daemon::Change;
+use crate::run::leftovers;
 use crate::scheduler::core::{Health, Input};
 use crate::scheduler::outlet::{Message, RunReport};
 use crate::scheduler::recover::remove_stray;
@@ -96,6 +97,7 @@ impl Scheduler {
     /// Makes sure of the network and removes containers without a row, then everything may go on.
     fn check_docker(&self) {
         let (host, outlet, log) = (Arc::clone(&self.host), self.outlet.clone(), Arc::clone(&self.log));
+        let markers = leftovers::marker_dir(&self.project.dir);
         let started = worker::spawn("docker-check", move || {
             let checked = worker::guarded(|| -> anyhow::Result<()> {
                 host.network.restore()?;
@@ -104,6 +106,10 @@ impl Scheduler {
                     if !stray.once && !rows.contains(&stray.instance) {
                         remove_stray(&host.docker, &stray, &log);
                     }
+                }
+                // The container that asked for the gateway when Docker went away, for one.
+                if leftovers::any(&markers) {
+                    leftovers::remove(&host.docker, &markers, &host.project, &host.roots)?;
                 }
                 Ok(())
             });
