@@ -55,6 +55,7 @@ pub fn conversation(entry: &Entry, name: &str, style: Style) -> Vec<String> {
             let model = format!(" model={}", line.field("modelId"));
             vec![format!("{}{}", line.with(sgr::BOLD_MAGENTA, &title), style.paint(sgr::DIM, &model))]
         }
+        "token-usage" => vec![line.with(sgr::DIM, &line.usage())],
         "output" => {
             let text = line.field("text");
             vec![format!("{}  {}{}", line.time(), line.instance(), indented(&text))]
@@ -99,6 +100,17 @@ impl Line<'_> {
             Some(instance) => self.style.paint(sgr::MAGENTA, &format!("[{}] ", single_line(instance))),
             None => String::new(),
         }
+    }
+
+    /// `Tokens: 1200 in, 350 out (800 cached), $0.0123`, as far as it is known.
+    fn usage(&self) -> String {
+        let count = |name: &str| self.entry.fields.get(name).and_then(Value::as_u64).unwrap_or_default();
+        let cached = match count("cacheReadTokens") {
+            0 => String::new(),
+            cached => format!(" ({cached} cached)"),
+        };
+        let cost = self.entry.fields.get("cost").and_then(Value::as_f64).unwrap_or_default();
+        format!("Tokens: {} in, {} out{cached}, ${cost:.4}", count("inputTokens"), count("outputTokens"))
     }
 
     /// A field as printable text, empty when absent.
@@ -193,6 +205,9 @@ mod tests {
             Entry::new(Level::Error, "tool error").field("tool", "bash").field("cmd", "x").field("result", "no\n");
         assert_eq!(shown(error), ["  [dev-00000001] ✗ bash failed", "          $ x", "          no"]);
         assert_eq!(shown(entry("run completed, rerun requested")), ["  Run completed (rerun requested)"]);
+        let usage = entry("token-usage").field("inputTokens", 1200).field("outputTokens", 350).field("cost", 0.01234);
+        assert_eq!(shown(usage.clone()), ["  Tokens: 1200 in, 350 out, $0.0123"]);
+        assert_eq!(shown(usage.field("cacheReadTokens", 8)), ["  Tokens: 1200 in, 350 out (8 cached), $0.0123"]);
         assert_eq!(shown(entry("output").field("text", "hi\x1b[2J")), ["  [dev-00000001] hi\u{FFFD}[2J"]);
         let warning = Entry::new(Level::Warn, "container stderr").field("stderr", "careful");
         assert_eq!(shown(warning), ["  WARN: container stderr careful"]);

@@ -233,7 +233,9 @@ impl Project {
     /// Entries of an agent's log.
     pub(crate) fn log(&self, name: &str) -> Vec<Value> {
         let parse = |line: &str| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        self.log_text(name).lines().map(parse).collect()
+        let text = self.log_text(name);
+        // The last one may be being written just now.
+        text.rsplit_once('\n').map_or("", |(whole, _)| whole).lines().map(parse).collect()
     }
 
     /// Entries of an agent's log with this message.

@@ -20,6 +20,7 @@ use super::ending::stand_still;
 use super::model_session::{Ended, Setting, system_prompt};
 use super::report::{Field, Reporter};
 use crate::session::prompt::Audience;
+use crate::session::providers::MOST_TOKENS;
 use crate::wire::config::Harness;
 use crate::wire::exit;
 
@@ -169,7 +170,7 @@ fn text_of<'v>(object: &'v Map<String, Value>, name: &str) -> &'v str {
 
 /// A member that is a number of tokens.
 fn count_of(object: Option<&Value>, name: &str) -> u64 {
-    object.and_then(|object| object.get(name)).and_then(Value::as_u64).unwrap_or(0)
+    object.and_then(|object| object.get(name)).and_then(Value::as_u64).unwrap_or(0).min(MOST_TOKENS)
 }
 
 /// Text of a string, or of the text parts of a list.

@@ -706,6 +706,28 @@ mod tests {
     }
 
     #[test]
+    fn any_pieces_give_the_same_response() {
+        for stream in [TOOL_TURN, OVERLOADED] {
+            let whole = read(stream);
+            for size in (1..24).chain([61, 333, 1024]) {
+                let server = Fake::start(vec![Given::stream(stream).in_pieces(size)]);
+                let (mut provider, _) = provider(&server.url, json!({}), "k");
+                assert_eq!(ask(&mut *provider, &[prompt()], &[]), whole, "pieces of {size} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_that_ends_anywhere_before_its_end_is_no_answer() {
+        let stop = TOOL_TURN.rfind("event: message_stop").unwrap();
+        let after_events = TOOL_TURN.match_indices("\n\n").map(|(at, _)| at + 2);
+        for end in after_events.chain((0..stop).step_by(7)).filter(|end| *end <= stop) {
+            let (_, answer) = read(&TOOL_TURN[..end]);
+            assert!(answer.is_err(), "after {end} bytes: {answer:?}");
+        }
+    }
+
+    #[test]
     fn transcript() {
         for chunk in [1, 7, 4096] {
             for line_end in ["\n", "\r\n"] {

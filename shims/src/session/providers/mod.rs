@@ -30,7 +30,7 @@ pub const NAMES: [&str; 9] =
 /// A request is given up after this long without a byte, unless configured.
 const IDLE: Duration = Duration::from_secs(600);
 /// No count of tokens is larger; whatever a server says, sums of them cannot overflow.
-const MOST_TOKENS: u64 = 1 << 40;
+pub(crate) const MOST_TOKENS: u64 = 1 << 40;
 /// What is shown of an answer that is none, in characters.
 const BEGINNING: usize = 100;
 /// Headers of every request.
