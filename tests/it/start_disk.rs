@@ -63,7 +63,8 @@ fn a_full_disk_refuses_work_and_loses_none_that_was_accepted() {
     assert!(refused.header("Retry-After").is_some(), "{}", refused.head);
     daemon.wait_for("scheduler: database not writable");
     let trigger = daemon.post(&format!("/control/trigger/{agent}"), &json!({}));
-    assert_eq!(trigger.status, 503, "{}", trigger.body);
+    let sorry = json!({"error": "Failed to trigger agent: storage unavailable"});
+    assert_eq!((trigger.status, trigger.json()), (500, sorry));
     project.open_gate(&instance);
     wait::until("the end", || project.logged(&agent, "container finished").len(), |count| *count == 1);
     // Not recorded yet: a crash would find its container.
