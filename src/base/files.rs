@@ -102,12 +102,26 @@ pub fn current_dir() -> Result<PathBuf> {
     Ok(if clean && same().unwrap_or(false) { shown } else { real })
 }
 
+/// Opens a file for reading. What would block until somebody writes, or never end, is not opened: a pipe, a device.
+///
+/// # Errors
+/// When it cannot be opened, or is no regular file.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let not_blocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(not_blocking).open(path)?;
+    match file.metadata()?.file_type() {
+        kind if kind.is_file() => Ok(file),
+        kind if kind.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")),
+    }
+}
+
 /// Reads a text file; `None` when it does not exist.
 ///
 /// # Errors
-/// When it cannot be read or is not UTF-8.
+/// When it cannot be read, is no regular file, or is not UTF-8.
 pub fn read_optional(path: &Path) -> Result<Option<String>> {
-    match fs::read_to_string(path) {
+    match open_regular(path).and_then(io::read_to_string) {
         Ok(text) => Ok(Some(text)),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
@@ -117,6 +131,20 @@ pub fn read_optional(path: &Path) -> Result<Option<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_would_block_or_never_end_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RWXU).unwrap();
+        for path in [pipe.as_path(), Path::new("/dev/zero"), dir.path()] {
+            assert!(read_optional(path).is_err(), "{}", path.display());
+        }
+        assert!(read_optional(&dir.path().join("none")).unwrap().is_none());
+        let text = dir.path().join("text");
+        fs::write(&text, "x").unwrap();
+        assert_eq!(read_optional(&text).unwrap().as_deref(), Some("x"));
+    }
 
     #[track_caller]
     fn lexical(path: &str, expected: &str) {

@@ -12,7 +12,7 @@ use shims::credential_types;
 
 use crate::base::Secret;
 use crate::base::error::CredentialError;
-use crate::base::files::{create_new, ensure_private_dir};
+use crate::base::files::{create_new, ensure_private_dir, open_regular};
 use crate::base::ids::hex8;
 use crate::model::names::CredentialRef;
 
@@ -251,7 +251,7 @@ fn names(directory: &Path) -> Result<Vec<String>> {
 
 fn read_field(path: &Path, what: &str) -> Result<Option<Secret>> {
     let mut bytes = Vec::new();
-    match File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes)) {
+    match open_regular(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes)) {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),

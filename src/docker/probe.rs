@@ -131,6 +131,13 @@ fn no_program(error: &str) -> Unusable {
 
 fn not_running(reason: &str) -> Unusable {
     let start = if cfg!(target_os = "macos") { "start Docker Desktop" } else { "start it: systemctl start docker" };
+    // Somebody who has said where Docker is may have said it wrong.
+    let start = match std::env::var("DOCKER_HOST") {
+        Ok(host) if !host.is_empty() => {
+            format!("DOCKER_HOST says that it is at {}; correct or unset it", printable(&host))
+        }
+        _ => start.to_owned(),
+    };
     Unusable::DaemonDown(format!("Docker is not running; {start}\n{reason}").trim_end().to_owned())
 }
 

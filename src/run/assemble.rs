@@ -1,5 +1,6 @@
 //! From an agent's configuration to what its runs need: what is baked into its image, what limits hold.
 
+use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use shims::wire::paths;
 use super::images::{AgentImage as ImageContent, UserDockerfile};
 use super::life::{Agent, ImageSource, log_dir};
 use super::prompt::Skeleton;
-use crate::base::files::read_optional;
+use crate::base::files::{open_regular, read_optional};
 use crate::base::log::Log;
 use crate::config::{self, Project};
 use crate::docker::launch::Limits;
@@ -92,8 +93,9 @@ pub fn user_dockerfile(directory: &Path, name: &str) -> Result<Option<UserDocker
 }
 
 fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
+    let mut bytes = Vec::new();
+    match open_regular(path).and_then(|mut file| file.read_to_end(&mut bytes)) {
+        Ok(_) => Ok(Some(bytes)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
     }

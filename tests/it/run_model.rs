@@ -224,7 +224,7 @@ impl Failing {
         let logged = run.log("session error").pop().unwrap_or_default();
         assert_eq!((&logged["kind"], &logged["provider"]), (&json!(kind), &json!("anthropic")));
         let stdout = &run.done.stdout;
-        let (_, end) = stdout.split_at(stdout.find("token-usage").expect("usage is reported"));
+        let (_, end) = stdout.split_at(stdout.find("Tokens: ").expect("usage is reported"));
         let model = logged["model"].as_str().unwrap();
         for word in [&["anthropic", model, &format!("exited with code {code} (")], words].concat() {
             assert!(end.contains(word), "no {word:?} in the end of the output");

@@ -100,7 +100,10 @@ impl Life<'_> {
     fn log_end(&self, outcome: &Outcome) {
         let Some(code) = outcome.exit_code else {
             // What failed before there was a container is in the log already.
-            if outcome.class != Class::LaunchFailure {
+            if let (Class::Killed, Some(reason)) = (outcome.class, self.kill.reason()) {
+                let msg = format!("{} container run killed before its end was seen", self.info.agent);
+                self.log(Entry::new(Level::Info, msg).field("reason", reason));
+            } else if outcome.class != Class::LaunchFailure {
                 let err = serde_json::json!({"type": "Error", "message": outcome.error});
                 let msg = format!("{} container run failed", self.info.agent);
                 self.log(Entry::new(Level::Error, msg).field("err", err));
