@@ -211,8 +211,9 @@ impl State {
     }
 
     fn write(&mut self, text: &str) {
-        // A reader that is gone does not stop the run; its result is in the exit status and the log.
-        let _ = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
+        if let Err(error) = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush()) {
+            super::output_failed(&error);
+        }
     }
 }
 

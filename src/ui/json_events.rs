@@ -68,7 +68,9 @@ fn end(instance: &str, outcome: &Outcome) -> Value {
     })
 }
 
-/// One line in one write, so that lines of several threads do not mix. A reader that is gone does not stop the run.
+/// One line in one write, so that lines of several threads do not mix.
 fn emit(value: &Value) {
-    let _ = std::io::stdout().lock().write_all(format!("{value}\n").as_bytes());
+    if let Err(error) = std::io::stdout().lock().write_all(format!("{value}\n").as_bytes()) {
+        super::output_failed(&error);
+    }
 }

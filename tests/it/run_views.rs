@@ -36,6 +36,19 @@ fn without_a_terminal_there_is_no_escape_whatever_the_agent_prints() {
 
 #[test]
 #[cfg_attr(no_docker, ignore = "AL_TEST_NO_DOCKER is set")]
+fn output_that_goes_nowhere_is_told_and_stops_no_run() {
+    let project = Project::new();
+    let agent = project.worker("dev");
+    for option in ["--headless", "--json"] {
+        let al = project.al(&["run", &agent, "echo one; echo two; exit 7", option]);
+        let done = al.through("sh", &["-c", "exec \"$0\" \"$@\" >/dev/full"], env!("CARGO_BIN_EXE_al").as_ref()).run();
+        done.expect(7);
+        assert_eq!(done.stderr.matches("Warning: cannot write to standard output: ").count(), 1, "{}", done.stderr);
+    }
+}
+
+#[test]
+#[cfg_attr(no_docker, ignore = "AL_TEST_NO_DOCKER is set")]
 fn a_status_text_is_one_line_and_shown_once() {
     let project = Project::new();
     let agent = project.worker("dev");
