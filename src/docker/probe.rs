@@ -132,13 +132,9 @@ fn no_program(error: &str) -> Unusable {
 fn not_running(reason: &str) -> Unusable {
     let start = if cfg!(target_os = "macos") { "start Docker Desktop" } else { "start it: systemctl start docker" };
     // Somebody who has said where Docker is may have said it wrong.
-    let start = match std::env::var("DOCKER_HOST") {
-        Ok(host) if !host.is_empty() => {
-            format!("DOCKER_HOST says that it is at {}; correct or unset it", printable(&host))
-        }
-        _ => start.to_owned(),
-    };
-    Unusable::DaemonDown(format!("Docker is not running; {start}\n{reason}").trim_end().to_owned())
+    let said = std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty());
+    let place = said.map(|host| format!(", or correct DOCKER_HOST={}", printable(&host))).unwrap_or_default();
+    Unusable::DaemonDown(format!("Docker is not running; {start}{place}\n{reason}").trim_end().to_owned())
 }
 
 fn socket_of(host: Option<&str>) -> String {

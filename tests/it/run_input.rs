@@ -72,7 +72,7 @@ fn without_docker_it_says_what_to_do() {
     refused(
         &al().env("DOCKER_HOST", "unix:///nonexistent").run(),
         "Error: Docker is not running",
-        &["systemctl start docker"],
+        &["systemctl start docker", "DOCKER_HOST=unix:///nonexistent"],
     );
     refused(&al().env("DOCKER_HOST", "tcp://127.0.0.1:1").run(), "Error: Docker is not running", &[]);
     refused(
