@@ -101,6 +101,8 @@ impl Watched {
         self.end(exit::TIMEOUT, REPORT_GRACE, move |run| {
             let fields = [("timeoutSeconds", limit.as_secs().into())];
             run.report.error("container timeout reached, self-terminating", &fields);
+            // First the last word, then the killing: whoever waits for a killed process would call it a failure.
+            run.end_report();
             run.kill_everything();
         });
     }
@@ -113,7 +115,14 @@ impl Watched {
             children::signal_all(Signal::TERM);
             children::wait_until_gone(TERM_GRACE);
             run.kill_everything();
+            run.end_report();
         });
+    }
+
+    /// Logs what was used and ends the log.
+    fn end_report(&self) {
+        self.usage.log(&self.report);
+        self.report.close();
     }
 
     fn kill_everything(&self) {
@@ -123,7 +132,7 @@ impl Watched {
     }
 
     /// Ends the process with this code, whatever state the rest of it is in: what could get stuck happens on another
-    /// thread, which gets so much time.
+    /// thread, which gets so much time. The farewell has to end the report.
     fn end(self, code: i32, limit: Duration, farewell: impl FnOnce(&Self) + Send + 'static) {
         let (done, finished) = crossbeam_channel::bounded::<()>(0);
         let report = move || {
@@ -131,8 +140,6 @@ impl Watched {
             let _done = done;
             if self.ending.try_claim() {
                 farewell(&self);
-                self.usage.log(&self.report);
-                self.report.close();
             } else {
                 // The run is just ending by itself; it gets the time to do so.
                 super::ending::stand_still();
