@@ -223,7 +223,7 @@ pub static KEYS: &[Key] = &[
     key("limits.maxCost", ProjectAndAgent, Number(0.0, f64::MAX)),
     later("limits.repeatLimit", ProjectAndAgent, ZeroOrInt(2, 1000)),
     key("limits.budgetHints", ProjectAndAgent, FLAG),
-    later("limits.parallelTools", ProjectAndAgent, Int(1, 16)),
+    key("limits.parallelTools", ProjectAndAgent, Int(1, 16)),
     later("limits.redactToolResults", ProjectAndAgent, FLAG),
     later("limits.streamTools", ProjectAndAgent, FLAG),
     key("harness", ProjectAndAgent, Table),

@@ -216,6 +216,62 @@ fn a_budget_ends_the_run() {
     case(&json!({"maxToolCalls": 5}), "maxToolCalls", &json!(5), 5);
 }
 
+/// Two commands that wait for each other end only when they run at the same time.
+#[test]
+fn tool_calls_run_in_parallel_when_that_is_configured() {
+    #[track_caller]
+    fn case(limits: &Value, expected: &str) -> Ran {
+        let config = json!({"name": "dev", "credentials": [], "model": {"provider": "mock", "model": "default"},
+            "limits": limits});
+        let bed = Bed::new(&config).variable("PROMPT", "Go.");
+        let call = |made: &str, awaited: &str| {
+            format!(
+                "[[turn.call]]\ntool = \"bash\"\nargs = {{ command = \"cd $HOME; touch {made}; \
+                 for i in $(seq 120); do [ -e {awaited} ] && echo met {awaited} && exit; sleep 0.02; done; exit 1\" }}\n"
+            )
+        };
+        bed.write(
+            "static/mock.toml",
+            &format!(
+                "version = 1\n[[turn]]\n{}{}[[turn]]\nexpect = {{ results = 2 }}\ntext = \"{{{{last_result}}}}\"\n",
+                call("a", "b"),
+                call("b", "a")
+            ),
+        );
+        let ran = bed.run().expect_code(0);
+        assert_eq!(ran.line("assistant").fields["text"], expected, "{}", ran.stdout);
+        ran
+    }
+    let ran = case(&json!({"parallelTools": 2}), "met a");
+    let ids = ran.log().into_iter().filter(|line| line.msg == "bash").map(|line| line.fields["callId"].clone());
+    assert_eq!(ids.collect::<Vec<_>>(), ["mock_1_1", "mock_1_2"]);
+    assert!(!ran.stdout.contains("tool error"), "{}", ran.stdout);
+
+    // One after another, the first has given up when the second finds its file.
+    let ran = case(&json!({}), "met a");
+    assert!(ran.stdout.contains("tool error") && !ran.stdout.contains("callId"), "{}", ran.stdout);
+}
+
+#[test]
+fn the_time_limit_kills_all_tools_that_run_at_the_same_time() {
+    let config = json!({"name": "dev", "credentials": [], "model": {"provider": "mock", "model": "default"},
+        "limits": {"parallelTools": 2}});
+    let bed = Bed::new(&config).variable("PROMPT", "Go.");
+    let call = |file: &str| {
+        format!(
+            "[[turn.call]]\ntool = \"bash\"\n\
+             args = {{ command = \"trap '' TERM; echo $$ > $HOME/{file}; while :; do sleep 0.1; done\" }}\n"
+        )
+    };
+    bed.write("static/mock.toml", &format!("version = 1\n[[turn]]\n{}{}", call("one"), call("two")));
+    bed.write("static/timeout", "2");
+    bed.run().expect_code(124).line("container timeout reached, self-terminating");
+    for file in ["tmp/one", "tmp/two"] {
+        assert!(!bed.read(file).is_empty(), "{file} never ran");
+        wait_until("the tools are gone", || !is_running(&bed.path(file)));
+    }
+}
+
 #[test]
 fn a_conversation_that_became_too_long_is_summarised() {
     let bed = with_mock(

@@ -49,6 +49,9 @@ pub(super) enum Ended {
 pub(super) fn hold(agent: &Agent, setting: Setting<'_>, report: &Reporter) -> Result<Ended> {
     let Setting { paths, environment, models, prompt, deadline, usage, cancel, tool_groups } = setting;
     let mut log = SessionLog::new(report, usage.clone(), prompt.chars().count());
+    if agent.config.limits.threads() > 1 {
+        log = log.with_call_ids();
+    }
     let input = Input {
         system: system_prompt(agent, paths, &paths.tools, Audience::Unattended),
         prompt,

@@ -87,12 +87,20 @@ pub(super) struct SessionLog<'a> {
     /// Characters of the user prompt.
     prompt_length: usize,
     events: u64,
+    /// Lines of tools say which call they belong to.
+    call_ids: bool,
 }
 
 impl<'a> SessionLog<'a> {
     /// A log for a session that is about to begin.
     pub(super) fn new(report: &'a Reporter, usage: UsageSoFar, prompt_length: usize) -> Self {
-        Self { report, usage, prompt_length, events: 0 }
+        Self { report, usage, prompt_length, events: 0, call_ids: false }
+    }
+
+    /// Names the call in the lines of tools, for sessions in which several may run at once.
+    pub(super) fn with_call_ids(mut self) -> Self {
+        self.call_ids = true;
+        self
     }
 
     /// Events so far; streamed pieces of text do not count.
@@ -174,16 +182,24 @@ impl<'a> SessionLog<'a> {
 
     fn tool_start(&mut self, call: &ToolCall) {
         self.event("tool_execution_start", vec![]);
-        match command(call) {
-            Some(command) => self.report.info("bash", &[("cmd", Field::Cut(command, COMMAND_LIMIT))]),
-            None => self.report.debug("tool start", &[("tool", call.name.as_str().into())]),
-        }
+        let (level, msg, field) = match command(call) {
+            Some(command) => (Level::Info, "bash", ("cmd", Field::Cut(command, COMMAND_LIMIT))),
+            None => (Level::Debug, "tool start", ("tool", call.name.as_str().into())),
+        };
+        let fields: Vec<_> = std::iter::once(field).chain(self.call_id(call)).collect();
+        self.report.log(level, msg, &fields);
+    }
+
+    /// The field that tells calls apart, where that is needed.
+    fn call_id<'c>(&self, call: &'c ToolCall) -> Option<(&'static str, Field<'c>)> {
+        self.call_ids.then(|| ("callId", call.id.as_str().into()))
     }
 
     fn tool_end(&mut self, call: &ToolCall, result: &ToolResult) {
         self.event("tool_execution_end", vec![]);
         let text = result.text();
         let mut fields = vec![("tool", Field::Text(&call.name))];
+        fields.extend(self.call_id(call));
         if result.is_error {
             if let Some(command) = command(call) {
                 fields.push(("cmd", Field::Cut(command, COMMAND_LIMIT)));
@@ -485,6 +501,30 @@ mod tests {
                 &format!(r#"error tool error {{"tool":"bash","cmd":"{command}","result":"{error}"}}"#),
                 r#"debug tool done {"tool":"read","resultLength":4}"#,
                 &format!(r#"error tool error {{"tool":"read","result":"{error}"}}"#),
+            ]
+        );
+    }
+
+    #[test]
+    fn calls_that_may_run_together_are_told_apart() {
+        let (report, lines) = Lines::new();
+        let mut log = SessionLog::new(&report, UsageSoFar::default(), 7).with_call_ids();
+        let bash = ToolCall::from_raw("c1", "bash", r#"{"command":"x"}"#);
+        let read = ToolCall::from_raw("c2", "read", "{}");
+        let (took, good, bad) = (Duration::ZERO, result("ok", false), result("no", true));
+        log.handle(&Event::ToolStart(&bash));
+        log.handle(&Event::ToolStart(&read));
+        log.handle(&Event::ToolEnd { call: &read, result: &good, took });
+        log.handle(&Event::ToolEnd { call: &bash, result: &bad, took });
+        let lines = lines.brief();
+        let lines: Vec<&String> = lines.iter().filter(|line| !line.starts_with("debug event")).collect();
+        assert_eq!(
+            lines,
+            [
+                r#"info bash {"cmd":"x","callId":"c1"}"#,
+                r#"debug tool start {"tool":"read","callId":"c2"}"#,
+                r#"debug tool done {"tool":"read","callId":"c2","resultLength":2}"#,
+                r#"error tool error {"tool":"bash","callId":"c1","cmd":"x","result":"no"}"#,
             ]
         );
     }

@@ -25,6 +25,7 @@ mod budget_tests;
 #[cfg(test)]
 mod compaction_tests;
 mod context;
+mod crew;
 mod exchange;
 #[cfg(test)]
 mod fallback_tests;
@@ -65,6 +66,8 @@ pub struct Session {
     dropped: Dropped,
     budget: Budget,
     tools: tools::Context,
+    /// Most calls that run at the same time.
+    threads: usize,
     exit_file: Option<PathBuf>,
     deadline: Option<Instant>,
     permission_hits: u32,

@@ -159,11 +159,19 @@ pub struct Limits {
     /// Whether the model is told when little is left; it is unless this is false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget_hints: Option<bool>,
+    /// Most tool calls that run at the same time; one when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parallel_tools: Option<u64>,
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
 
 impl Limits {
+    /// Most tool calls that run at the same time, at least one.
+    pub fn threads(&self) -> usize {
+        self.parallel_tools.and_then(|most| usize::try_from(most).ok()).unwrap_or(1).max(1)
+    }
+
     /// Whether there is nothing in the table.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

@@ -78,7 +78,8 @@ impl Provider for Script {
 
 /// A session that is being tested.
 pub(super) struct Bench {
-    pub(super) dir: tempfile::TempDir,
+    /// Where the tools work; gone with the last holder.
+    pub(super) dir: Arc<tempfile::TempDir>,
     pub(super) system: String,
     pub(super) script: Script,
     /// Further models.
@@ -121,7 +122,7 @@ impl Bench {
             on_send: Box::new(|| {}),
         };
         Self {
-            dir: tempfile::tempdir().unwrap(),
+            dir: Arc::new(tempfile::tempdir().unwrap()),
             system: "system".into(),
             script,
             others: Vec::new(),

@@ -52,6 +52,7 @@ impl Session {
                 surroundings: input.surroundings,
                 bash_timeout: input.limits.bash_timeout.filter(|seconds| *seconds > 0),
             },
+            threads: input.limits.threads(),
             budget: Budget::new(input.limits, input.time_limit.zip(input.deadline)),
             exit_file: input.exit_file,
             deadline: input.deadline,
