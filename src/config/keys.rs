@@ -221,7 +221,7 @@ pub static KEYS: &[Key] = &[
     key("limits.maxToolCalls", ProjectAndAgent, Int(0, UNBOUNDED)),
     key("limits.bashTimeout", ProjectAndAgent, Int(0, UNBOUNDED)),
     key("limits.maxCost", ProjectAndAgent, Number(0.0, f64::MAX)),
-    later("limits.repeatLimit", ProjectAndAgent, ZeroOrInt(2, 1000)),
+    key("limits.repeatLimit", ProjectAndAgent, ZeroOrInt(2, 1000)),
     key("limits.budgetHints", ProjectAndAgent, FLAG),
     key("limits.parallelTools", ProjectAndAgent, Int(1, 16)),
     later("limits.redactToolResults", ProjectAndAgent, FLAG),

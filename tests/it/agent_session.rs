@@ -216,6 +216,41 @@ fn a_budget_ends_the_run() {
     case(&json!({"maxToolCalls": 5}), "maxToolCalls", &json!(5), 5);
 }
 
+#[test]
+fn the_same_call_again_and_again_ends_the_run() {
+    #[track_caller]
+    fn run(limits: &Value, repeats: u64, command: &str) -> Ran {
+        let config = json!({"name": "dev", "credentials": [], "model": {"provider": "mock", "model": "default"},
+            "limits": limits});
+        let bed = Bed::new(&config).variable("PROMPT", "Go.");
+        bed.write(
+            "static/mock.toml",
+            &format!(
+                "version = 1\n[[turn]]\nrepeat = {repeats}\n[[turn.call]]\ntool = \"bash\"\n\
+                 args = {{ command = \"{command}\" }}\n[[turn]]\ntext = \"done\"\n"
+            ),
+        );
+        bed.run()
+    }
+    let ran = run(&json!({}), 30, "echo still the same").expect_code(15);
+    let error = ran.line("session error").fields;
+    assert_eq!(
+        (&error["kind"], &error["limit"], &error["value"]),
+        (&json!("limit"), &json!("repeatLimit"), &json!(10))
+    );
+    assert_eq!(ran.line("token-usage").fields["turnCount"], 10);
+    let told: Vec<_> = ran.log().into_iter().filter(|line| line.fields.get("role") == Some(&json!("user"))).collect();
+    assert!(
+        told.iter()
+            .any(|line| line.fields["content"].as_str().is_some_and(|text| text.contains("the last 8 tool calls")))
+    );
+
+    run(&json!({"repeatLimit": 3}), 30, "echo still the same").expect_code(15);
+    run(&json!({"repeatLimit": 0}), 30, "echo still the same").expect_code(0);
+    run(&json!({}), 30, "echo {{turn}}").expect_code(0);
+    run(&json!({}), 30, "date +%N").expect_code(0);
+}
+
 /// Two commands that wait for each other end only when they run at the same time.
 #[test]
 fn tool_calls_run_in_parallel_when_that_is_configured() {

@@ -28,6 +28,7 @@ pub mod prompt;
 pub mod provider;
 pub mod providers;
 pub mod registry;
+mod repeats;
 mod retry;
 mod run;
 mod sse;

@@ -79,6 +79,7 @@ impl Session {
     /// Says something to the model and goes on until it is done.
     pub fn prompt(&mut self, text: String, sink: &mut dyn FnMut(Event<'_>)) -> End {
         sink(Event::AgentStart);
+        self.budget.forget_repeats();
         let end = self.converse(text, sink);
         sink(Event::AgentEnd);
         end

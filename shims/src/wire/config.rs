@@ -156,6 +156,9 @@ pub struct Limits {
     /// Seconds that a command may take at most, and takes at most when the model says nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bash_timeout: Option<u64>,
+    /// The same call with the same result so often in a row ends the session; 10 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeat_limit: Option<u64>,
     /// Whether the model is told when little is left; it is unless this is false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget_hints: Option<bool>,

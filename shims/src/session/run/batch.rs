@@ -80,7 +80,7 @@ impl Session {
         self.budget.count_call();
         let result = tools::execute(call, &self.tools);
         sink(Event::ToolEnd { call, result: &result, took: started.elapsed() });
-        self.add_result(&result, sink);
+        self.add_result(call, &result, sink);
         result
     }
 
@@ -102,15 +102,18 @@ impl Session {
         let Some(done) = done else {
             return self.run_in_turn(calls, sink);
         };
-        let results: Vec<ToolResult> = done.into_iter().flatten().collect();
-        results.iter().for_each(|result| self.add_result(result, sink));
+        let mut results = Vec::with_capacity(done.len());
+        for (call, result) in calls.iter().zip(done) {
+            results.extend(result.inspect(|result| self.add_result(call, result, sink)));
+        }
         let hopeless = results.iter().find_map(|result| self.hopeless(result, sink));
         let stopped = || if results.len() < calls.len() { self.stopped() } else { None };
         let after = hopeless.or_else(stopped).map_or(AfterTools::GoOn, AfterTools::End);
         (results, after)
     }
 
-    fn add_result(&mut self, result: &ToolResult, sink: &mut dyn FnMut(Event<'_>)) {
+    fn add_result(&mut self, call: &ToolCall, result: &ToolResult, sink: &mut dyn FnMut(Event<'_>)) {
+        self.budget.count_result(call, result);
         sink(Event::MessageStart(Role::ToolResult));
         self.add(Message::ToolResult(result.clone()), sink);
     }
