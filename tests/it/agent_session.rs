@@ -239,11 +239,9 @@ fn the_same_call_again_and_again_ends_the_run() {
         (&json!("limit"), &json!("repeatLimit"), &json!(10))
     );
     assert_eq!(ran.line("token-usage").fields["turnCount"], 10);
-    let told: Vec<_> = ran.log().into_iter().filter(|line| line.fields.get("role") == Some(&json!("user"))).collect();
-    assert!(
-        told.iter()
-            .any(|line| line.fields["content"].as_str().is_some_and(|text| text.contains("the last 8 tool calls")))
-    );
+    let told = ran.log().into_iter().filter(|line| line.fields.get("role") == Some(&json!("user")));
+    let told: Vec<String> = told.map(|line| Value::Object(line.fields).to_string()).collect();
+    assert!(told.iter().any(|line| line.contains("the last 8 tool calls were the same")), "{told:?}");
 
     run(&json!({"repeatLimit": 3}), 30, "echo still the same").expect_code(15);
     run(&json!({"repeatLimit": 0}), 30, "echo still the same").expect_code(0);
@@ -376,6 +374,41 @@ fn secrets_in_what_a_tool_prints_stay_out_of_the_log() {
     let ran = bed.run().expect_code(0);
     assert!(!ran.stdout.contains("ghp_0123456789abcdef") && !ran.stdout.contains("Z2hwXzAxMjM"), "{}", ran.stdout);
     assert!(ran.line("assistant").fields["text"].as_str().unwrap().starts_with("***"), "{}", ran.stdout);
+}
+
+#[test]
+fn secrets_in_what_a_tool_prints_are_counted_and_kept_from_the_model_when_it_must_not_see_them() {
+    let bed = Bed::new(&json!({
+        "name": "dev", "credentials": ["github_token"], "model": {"provider": "mock", "model": "default"},
+        "limits": {"redactToolResults": true, "streamTools": true},
+    }));
+    bed.write("credentials/github_token/default/token", "ghp_0123456789abcdef");
+    bed.write("static/prompt-static.txt", "p");
+    bed.write(
+        "static/mock.toml",
+        r#"version = 1
+        [[turn]]
+          [[turn.call]]
+          tool = "bash"
+          args = { command = "echo one $GITHUB_TOKEN; echo two $GITHUB_TOKEN" }
+        [[turn]]
+        expect = { last_result_not_contains = "ghp_0123456789abcdef", last_result_contains = "one ***" }
+        text = "fine"
+        "#,
+    );
+    let ran = bed.run().expect_code(0);
+    let found = ran.line("secret in tool output");
+    let fields = Value::Object(found.fields.clone());
+    assert_eq!((found.level.as_str(), fields), ("warn", json!({"type": "github_token", "tool": "bash"})));
+    assert_eq!(ran.line("secrets in tool output").fields["count"], 2);
+    let printed: Vec<Value> = ran
+        .log()
+        .into_iter()
+        .filter(|line| line.msg == "bash output")
+        .map(|line| line.fields["text"].clone())
+        .collect();
+    assert_eq!(printed, ["one ***", "two ***"]);
+    assert!(!ran.stdout.contains("ghp_0123456789abcdef"), "{}", ran.stdout);
 }
 
 /// A model whose second turn runs a command that goes on for ever and ignores SIGTERM if told so.

@@ -63,12 +63,16 @@ pub(super) fn hold(agent: &Agent, setting: Setting<'_>, report: &Reporter) -> Re
         deadline: Some(deadline),
         time_limit: Some(agent.timeout),
         limits: agent.config.limits.clone(),
+        secrets: report.masker(),
         cancel,
         tool_groups: tool_groups.clone(),
         surroundings: Surroundings::Container,
     };
     let outcome = session::run(input, &mut |event| log.handle(&event));
     tool_groups.close();
+    if outcome.secrets_found > 1 {
+        report.info("secrets in tool output", &[("count", outcome.secrets_found.into())]);
+    }
     match &outcome.end {
         // Only the watchdog ends a session from outside, and it ends the process as well.
         End::Cancelled | End::OutOfTime => stand_still(),

@@ -1,10 +1,12 @@
 //! Session events as log lines (agent-session.md §16).
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use super::report::{Field, Reporter, members};
+use super::throttle::Throttle;
 use crate::session::error::{Kind, ModelError};
 use crate::session::event::{Compaction, Created, Event, Notice, Retry, RetryPhase, Role};
 use crate::session::message::{Assistant, Block, Content, Message, Stop, ToolCall, ToolResult};
@@ -14,7 +16,7 @@ use crate::wire::usage::Usage;
 
 /// Characters of a command line.
 pub(super) const COMMAND_LIMIT: usize = 200;
-/// Characters of a tool's error text.
+/// Characters of a tool's error text, and of a line that a command prints.
 pub(super) const RESULT_LIMIT: usize = 1000;
 /// Characters of the JSON of messages and turns.
 const CONTENT_LIMIT: usize = 500;
@@ -89,12 +91,14 @@ pub(super) struct SessionLog<'a> {
     events: u64,
     /// Lines of tools say which call they belong to.
     call_ids: bool,
+    /// For what commands print.
+    throttle: Throttle,
 }
 
 impl<'a> SessionLog<'a> {
     /// A log for a session that is about to begin.
     pub(super) fn new(report: &'a Reporter, usage: UsageSoFar, prompt_length: usize) -> Self {
-        Self { report, usage, prompt_length, events: 0, call_ids: false }
+        Self { report, usage, prompt_length, events: 0, call_ids: false, throttle: Throttle::new(Instant::now()) }
     }
 
     /// Names the call in the lines of tools, for sessions in which several may run at once.
@@ -117,6 +121,7 @@ impl<'a> SessionLog<'a> {
             Event::MessageStart(role) => self.event("message_start", vec![("role", role_word(*role).into())]),
             Event::MessageEnd(message) => self.message_end(message),
             Event::ToolStart(call) => self.tool_start(call),
+            Event::ToolOutput { call, line } => self.tool_output(call, line),
             Event::ToolEnd { call, result, took: _ } => self.tool_end(call, result),
             Event::TurnEnd { message, results, usage } => self.turn_end(message, results, *usage),
             Event::RetryStart(retry) => self.retry(retry),
@@ -195,7 +200,25 @@ impl<'a> SessionLog<'a> {
         self.call_ids.then(|| ("callId", call.id.as_str().into()))
     }
 
+    fn tool_output(&mut self, call: &ToolCall, line: &str) {
+        if self.throttle.admits(Instant::now()) {
+            self.skipped_output();
+            let field = ("text", Field::Cut(line, RESULT_LIMIT));
+            let fields: Vec<_> = std::iter::once(field).chain(self.call_id(call)).collect();
+            self.report.debug("bash output", &fields);
+        }
+    }
+
+    /// Says how much of the output is not in the log, if that is so.
+    fn skipped_output(&mut self) {
+        let skipped = self.throttle.take_held_back();
+        if skipped > 0 {
+            self.report.debug("bash output skipped", &[("lines", skipped.into())]);
+        }
+    }
+
     fn tool_end(&mut self, call: &ToolCall, result: &ToolResult) {
+        self.skipped_output();
         self.event("tool_execution_end", vec![]);
         let text = result.text();
         let mut fields = vec![("tool", Field::Text(&call.name))];
@@ -301,6 +324,9 @@ impl<'a> SessionLog<'a> {
                 "all models exhausted across all retry passes — every model was rate-limited or overloaded",
                 &[],
             ),
+            Notice::SecretInToolOutput { kind, tool } => {
+                self.report.warn("secret in tool output", &[("type", kind.into()), ("tool", tool.into())]);
+            }
             Notice::Warning(text) => self.report.warn(text, &[]),
             Notice::RepeatedPermissionErrors => {
                 self.report.error("Aborting: repeated auth/permission failures — check credentials", &[]);
@@ -530,6 +556,20 @@ mod tests {
     }
 
     #[test]
+    fn what_a_command_prints_is_logged_in_part() {
+        let bash = ToolCall::from_raw("1", "bash", "{}");
+        let (took, good) = (Duration::ZERO, result("ok", false));
+        let mut events: Vec<_> = (0..1000).map(|_| Event::ToolOutput { call: &bash, line: "line" }).collect();
+        events.push(Event::ToolEnd { call: &bash, result: &good, took });
+        let lines = lines_of(&events);
+        let skipped = lines.iter().filter_map(|line| line.strip_prefix(r#"debug bash output skipped {"lines":"#));
+        let skipped: usize = skipped.map(|number| number.trim_end_matches('}').parse::<usize>().unwrap()).sum();
+        let logged = lines.iter().filter(|line| *line == r#"debug bash output {"text":"line"}"#).count();
+        assert_eq!(logged + skipped, 1000);
+        assert!((10..1000).contains(&logged), "{logged}");
+    }
+
+    #[test]
     fn retries_are_named_by_phase_and_kind() {
         #[track_caller]
         fn case(phase: RetryPhase, kind: Kind, expected: &str) {
@@ -563,6 +603,7 @@ mod tests {
             Event::Notice(Notice::ParameterRejected { param: "store" }),
             Event::Notice(Notice::OutputLimit),
             Event::Notice(Notice::EmptyResponse),
+            Event::Notice(Notice::SecretInToolOutput { kind: "github_token", tool: "bash" }),
             Event::Notice(Notice::Warning("careful")),
             Event::Notice(Notice::RepeatedPermissionErrors),
         ]);
@@ -574,6 +615,7 @@ mod tests {
                 r#"warn provider rejected parameter {"param":"store"}"#,
                 "warn output limit reached {}",
                 "warn empty response {}",
+                r#"warn secret in tool output {"type":"github_token","tool":"bash"}"#,
                 "warn careful {}",
                 "error Aborting: repeated auth/permission failures — check credentials {}",
             ]

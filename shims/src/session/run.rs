@@ -8,6 +8,7 @@ use self::context::Room;
 use super::compact::Dropped;
 use super::error::ModelError;
 use super::event::{Event, Notice, Role};
+use super::guard::Guard;
 use super::limits::Budget;
 use super::lineup::Lineup;
 use super::message::{Content, Message, Stop};
@@ -53,7 +54,9 @@ pub fn run(mut input: Input, sink: &mut dyn FnMut(Event<'_>)) -> Outcome {
             let end = session.prompt(prompt, sink);
             session.outcome(end)
         }
-        Err(reason) => Outcome { end: End::NotStarted { reason }, text: String::new(), usage: Usage::default() },
+        Err(reason) => {
+            Outcome { end: End::NotStarted { reason }, text: String::new(), usage: Usage::default(), secrets_found: 0 }
+        }
     }
 }
 
@@ -65,6 +68,7 @@ pub struct Session {
     room: Room,
     dropped: Dropped,
     budget: Budget,
+    guard: Guard,
     tools: tools::Context,
     /// Most calls that run at the same time.
     threads: usize,
@@ -93,7 +97,7 @@ impl Session {
     /// Ends the session: kills what its tools have left running, and says how it went.
     pub fn outcome(self, end: End) -> Outcome {
         self.tools.groups.kill_all();
-        Outcome { end, text: self.text, usage: self.usage }
+        Outcome { end, text: self.text, usage: self.usage, secrets_found: self.guard.found() }
     }
 
     fn converse(&mut self, text: String, sink: &mut dyn FnMut(Event<'_>)) -> End {

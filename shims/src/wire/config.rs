@@ -165,6 +165,12 @@ pub struct Limits {
     /// Most tool calls that run at the same time; one when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parallel_tools: Option<u64>,
+    /// The model gets the results of tools without secrets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redact_tool_results: Option<bool>,
+    /// What commands print is logged while they run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream_tools: Option<bool>,
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }

@@ -70,7 +70,7 @@ impl Bed {
 
     fn run(self) -> Ran {
         let (report, lines) = Lines::new();
-        report.mask_secrets(&[Secret::new("hunter2-hunter2")]);
+        report.mask_secrets([("t", &Secret::new("hunter2-hunter2"))]);
         let place = |name: &str| self.dir.path().join(name).into_os_string();
         let mut environment: Environment =
             [("AL_TMP_DIR", place("tmp")), ("AL_STATIC_DIR", place("static"))].into_iter().collect();

@@ -78,7 +78,8 @@ impl Session {
         sink(Event::ToolStart(call));
         let started = Instant::now();
         self.budget.count_call();
-        let result = tools::execute(call, &self.tools);
+        let mut result = tools::execute(call, &self.tools, &mut |line| sink(Event::ToolOutput { call, line }));
+        self.guard.inspect(&mut result, sink);
         sink(Event::ToolEnd { call, result: &result, took: started.elapsed() });
         self.add_result(call, &result, sink);
         result
@@ -91,13 +92,17 @@ impl Session {
         sink: &mut dyn FnMut(Event<'_>),
     ) -> (Vec<ToolResult>, AfterTools) {
         let crew = Crew { calls, context: &self.tools, deadline: self.deadline };
-        let budget = &mut self.budget;
+        let (budget, guard) = (&mut self.budget, &mut self.guard);
         let done = crew.run(threads, &mut |progress| match progress {
             Progress::Started(index) => {
                 budget.count_call();
                 sink(Event::ToolStart(calls[index]));
             }
-            Progress::Done { index, result, took } => sink(Event::ToolEnd { call: calls[index], result, took }),
+            Progress::Printed { index, line } => sink(Event::ToolOutput { call: calls[index], line }),
+            Progress::Done { index, result, took } => {
+                guard.inspect(result, sink);
+                sink(Event::ToolEnd { call: calls[index], result, took });
+            }
         });
         let Some(done) = done else {
             return self.run_in_turn(calls, sink);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::bench::{Bench, calls, said};
+use crate::secret::{Masker, Secret};
 use crate::session::error::ModelError;
 use crate::session::message::{Assistant, Block, Stop, ToolCall};
 use crate::session::{End, Surroundings};
@@ -124,4 +125,34 @@ fn cancelling_ends_all_calls_that_run_and_starts_no_other() {
     assert!(matches!(seen.outcome.end, End::Cancelled));
     assert_eq!((seen.count("tool "), seen.count("done true")), (2, 2));
     assert!(!dir.path().join("c").exists());
+}
+
+#[test]
+fn secrets_in_results_are_counted_and_the_model_sees_them_unless_it_must_not() {
+    for (redacts, parallel) in [(None, 1), (Some(true), 1), (Some(true), 2)] {
+        let command = "echo hunter2-very-secret; echo hunter2-very-secret";
+        let mut bench = at_once(parallel, vec![calls(&[command, "echo nothing"]), calls(&[command]), said("done")]);
+        bench.limits.redact_tool_results = redacts;
+        bench.secrets = Masker::labelled([("github_token", &Secret::new("hunter2-very-secret"))]);
+        let seen = bench.run();
+        assert_eq!(seen.count(r#"notice SecretInToolOutput { kind: "github_token", tool: "bash" }"#), 1);
+        assert_eq!(seen.outcome.secrets_found, 4);
+        let shown = if redacts.is_some() { "***\n***\n" } else { "hunter2-very-secret\nhunter2-very-secret\n" };
+        assert_eq!(seen.last_results(), [shown, "nothing\n", shown]);
+    }
+}
+
+#[test]
+fn what_commands_print_is_reported_while_they_run_if_wanted() {
+    for (streams, parallel) in [(None, 1), (Some(true), 1), (Some(true), 2)] {
+        let mut bench = at_once(parallel, vec![calls(&["echo one; echo two >&2; printf three", "true"]), said("done")]);
+        bench.limits.stream_tools = streams;
+        let seen = bench.run();
+        let printed: Vec<&str> = seen.events.iter().filter_map(|event| event.strip_prefix("printed ")).collect();
+        assert_eq!(printed, if streams.is_some() { &["one", "two", "three"][..] } else { &[] });
+        let first_end = seen.events.iter().position(|event| event == "done false").unwrap();
+        let first_line = seen.events.iter().position(|event| event.starts_with("printed "));
+        assert!(parallel > 1 || first_line.is_none_or(|line| line < first_end));
+        assert_eq!(seen.last_results(), ["one\ntwo\nthree", "(no output)"]);
+    }
 }

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::Session;
 use crate::cancel::Cancel;
 use crate::env::Environment;
+use crate::secret::Masker;
 use crate::session::error::{Kind, ModelError};
 use crate::session::event::{Event, RetryPhase};
 use crate::session::message::{Assistant, Block, Message, Stop, ToolCall};
@@ -85,6 +86,7 @@ pub(super) struct Bench {
     /// Further models.
     pub(super) others: Vec<Script>,
     pub(super) limits: Limits,
+    pub(super) secrets: Masker,
     pub(super) cancel: Cancel,
     pub(super) deadline: Option<Instant>,
     pub(super) time_limit: Option<Duration>,
@@ -127,6 +129,7 @@ impl Bench {
             script,
             others: Vec::new(),
             limits: Limits::default(),
+            secrets: Masker::default(),
             cancel: Cancel::new(),
             deadline: None,
             time_limit: None,
@@ -159,6 +162,7 @@ impl Bench {
             deadline: self.deadline,
             time_limit: self.time_limit,
             limits: self.limits.clone(),
+            secrets: self.secrets.clone(),
             cancel: self.cancel.clone(),
             tool_groups: ToolGroups::default(),
             surroundings: self.surroundings,
@@ -201,6 +205,7 @@ pub(super) fn name(event: &Event<'_>) -> String {
         Event::MessageEnd(Message::Assistant(_)) => "end Assistant".into(),
         Event::MessageEnd(Message::ToolResult(_)) => "end ToolResult".into(),
         Event::ToolStart(call) => format!("tool {}", call.name),
+        Event::ToolOutput { line, .. } => format!("printed {line}"),
         Event::ToolEnd { result, .. } => format!("done {}", result.is_error),
         Event::TurnEnd { usage, .. } => format!("turn end {}", usage.turn_count),
         Event::AttemptFailed(error) => format!("failed {}", error.kind.as_str()),

@@ -20,12 +20,22 @@ pub(super) struct Crew<'a> {
 /// What happens to the call with an index.
 pub(super) enum Progress<'a> {
     Started(usize),
-    Done { index: usize, result: &'a ToolResult, took: Duration },
+    Printed {
+        index: usize,
+        line: &'a str,
+    },
+    /// The result may still be changed.
+    Done {
+        index: usize,
+        result: &'a mut ToolResult,
+        took: Duration,
+    },
 }
 
 /// What a thread says to the session.
 enum Report {
     Started(usize),
+    Printed(usize, String),
     Done(usize, ToolResult, Duration),
 }
 
@@ -57,8 +67,9 @@ impl Crew<'_> {
             for report in reports {
                 match report {
                     Report::Started(index) => on_progress(Progress::Started(index)),
-                    Report::Done(index, result, took) => {
-                        on_progress(Progress::Done { index, result: &result, took });
+                    Report::Printed(index, line) => on_progress(Progress::Printed { index, line: &line }),
+                    Report::Done(index, mut result, took) => {
+                        on_progress(Progress::Done { index, result: &mut result, took });
                         results[index] = Some(result);
                     }
                 }
@@ -74,7 +85,8 @@ impl Crew<'_> {
             let Some(call) = self.calls.get(index) else { return };
             let _ = session.send(Report::Started(index));
             let started = Instant::now();
-            let result = tools::execute(call, self.context);
+            let mut on_line = |line: &str| drop(session.send(Report::Printed(index, line.to_owned())));
+            let result = tools::execute(call, self.context, &mut on_line);
             let _ = session.send(Report::Done(index, result, started.elapsed()));
         }
     }
