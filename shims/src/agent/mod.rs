@@ -5,6 +5,7 @@ mod children;
 mod config;
 mod credentials;
 mod ending;
+mod fit;
 mod gateway;
 mod git;
 mod hardening;

@@ -4,11 +4,13 @@
 use std::path::Path;
 use std::time::{Instant, SystemTime};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::Value;
 
 use super::config::Agent;
 use super::ending::stand_still;
+use super::fit::{self, Around};
+use super::prompt::{self, Prompt};
 use super::report::Reporter;
 use super::session_log::{SessionLog, UsageSoFar, log_failure};
 use super::setup::Paths;
@@ -25,8 +27,7 @@ pub(super) struct Setting<'a> {
     pub environment: Environment,
     /// Empty only when another program holds the session.
     pub models: Vec<ModelChoice>,
-    /// The full user prompt.
-    pub prompt: String,
+    pub prompt: Prompt,
     pub deadline: Instant,
     pub usage: UsageSoFar,
     /// Both are also the watchdog's.
@@ -47,13 +48,19 @@ pub(super) enum Ended {
 /// # Errors
 /// It cannot begin.
 pub(super) fn hold(agent: &Agent, setting: Setting<'_>, report: &Reporter) -> Result<Ended> {
-    let Setting { paths, environment, models, prompt, deadline, usage, cancel, tool_groups } = setting;
+    let Setting { paths, mut environment, models, prompt, deadline, usage, cancel, tool_groups } = setting;
+    let system = system_prompt(agent, paths, &paths.tools, Audience::Unattended);
+    let first = models.first().context("no model is left")?;
+    let model = look_up(first, &environment)?;
+    let around = Around { system: &system, instructions: &agent.instructions };
+    let whole_trigger = |trigger: &str| prompt::ensure_file(trigger, &paths.tmp, &mut environment);
+    let prompt = fit::fit(prompt, &around, &model, whole_trigger, report)?.join();
     let mut log = SessionLog::new(report, usage.clone(), prompt.chars().count());
     if agent.config.limits.threads() > 1 {
         log = log.with_call_ids();
     }
     let input = Input {
-        system: system_prompt(agent, paths, &paths.tools, Audience::Unattended),
+        system,
         prompt,
         models,
         tool_dir: paths.tools.clone(),

@@ -43,7 +43,7 @@ trait Reading {
 pub(super) fn hold(agent: &Agent, harness: &Harness, setting: Setting<'_>, report: &Reporter) -> Result<Ended> {
     let system = system_prompt(agent, setting.paths, &setting.paths.tmp, Audience::UnattendedElsewhere);
     let choice = setting.models.first();
-    let plan = Plan::of(harness, choice, system, setting.prompt, setting.paths, setting.environment, report)?;
+    let plan = Plan::of(harness, choice, system, setting.prompt.join(), setting.paths, setting.environment, report)?;
     let (provider, model) = choice.map_or(("", ""), |choice| (&*choice.config.provider, &*choice.config.model));
     announce(harness, provider, model, &plan, report);
     setting.usage.start();

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::agent::prompt::Prompt;
 use crate::agent::report::tests::Lines;
 use crate::agent::session_log::UsageSoFar;
 use crate::agent::setup::Paths;
@@ -88,7 +89,7 @@ impl Bed {
             paths: &paths,
             environment,
             models: self.model.clone().map(choice).into_iter().collect(),
-            prompt: "the prompt".into(),
+            prompt: Prompt { skeleton: None, trigger: Some("the prompt".into()) },
             deadline: Instant::now() + Duration::from_secs(60),
             usage: UsageSoFar::default(),
             cancel: Cancel::new(),
