@@ -12,7 +12,7 @@ use crate::wire::usage::Usage;
 const ENOUGH: f64 = 0.8;
 
 /// What a session may use, and what the model has been told of it.
-pub(super) struct Budget {
+pub(crate) struct Budget {
     limits: Limits,
     /// Length of the run, and its end.
     time: Option<(Duration, Instant)>,
@@ -33,13 +33,13 @@ struct Share {
 
 impl Budget {
     /// `time` is how long the run may take altogether, and when that is over.
-    pub(super) fn new(limits: Limits, time: Option<(Duration, Instant)>) -> Self {
+    pub(crate) fn new(limits: Limits, time: Option<(Duration, Instant)>) -> Self {
         let repeats = Repeats::new(&limits);
         Self { limits, time, tool_calls: 0, repeats, told: Vec::new() }
     }
 
     /// A tool was called.
-    pub(super) fn count_call(&mut self) {
+    pub(crate) fn count_call(&mut self) {
         self.tool_calls += 1;
     }
 
@@ -54,7 +54,7 @@ impl Budget {
     }
 
     /// The error that a used up budget is.
-    pub(super) fn exceeded(&self, usage: &Usage) -> Option<ModelError> {
+    pub(crate) fn exceeded(&self, usage: &Usage) -> Option<ModelError> {
         self.used_up(usage).or_else(|| self.repeats.exceeded())
     }
 

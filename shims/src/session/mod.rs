@@ -36,6 +36,7 @@ mod sse;
 pub mod tools;
 
 pub use http::{proxy, roots};
+pub(crate) use limits::Budget;
 pub use run::{MOST_PERMISSION_ERRORS, Session, is_permission_text, run};
 pub use tools::{Surroundings, ToolGroups};
 
