@@ -337,6 +337,43 @@ fn a_conversation_that_became_too_long_is_summarised() {
 }
 
 #[test]
+fn a_trigger_too_long_for_the_model_loses_its_middle_and_its_file_has_all_of_it() {
+    let bed = with_mock(
+        r#"
+        context_window = 12000
+        [[turn]]
+        expect = { prompt_contains = "characters are left out here because they do not fit" }
+          [[turn.call]]
+          tool = "bash"
+          args = { command = "cat $AL_PROMPT_FILE | wc -c; grep -c '^<webhook-trigger>' $AL_PROMPT_FILE" }
+        [[turn]]
+        text = "{{last_result}}"
+        "#,
+    );
+    let payload = "x".repeat(60_000);
+    let trigger = format!("<webhook-trigger>\n{payload}\n</webhook-trigger>\nDo what it says.");
+    let ran = bed.variable("PROMPT", trigger.as_str()).run().expect_code(0);
+    assert_eq!(ran.line("assistant").fields["text"], format!("{}\n1", trigger.len()));
+    let cut = ran.line("trigger shortened to fit the context window");
+    assert!(cut.level.as_str() == "warn" && cut.fields["charactersLeftOut"].as_u64() > Some(30_000), "{cut:?}");
+    let sent = ran.line("session created, sending prompt").fields["promptLength"].as_u64().unwrap();
+    assert!((10_000..30_000).contains(&sent), "{sent}");
+}
+
+#[test]
+fn instructions_too_long_for_the_model_end_a_run_before_it_begins() {
+    let bed = with_mock("context_window = 12000\n[[turn]]\ntext = \"never\"\n");
+    bed.write("static/ACTIONS.md", &"Do this. ".repeat(4000));
+    let ran = bed.run().expect_code(1);
+    let error = ran.line("container entry error").fields["error"].as_str().unwrap().to_owned();
+    for part in ["mock:default", "about 9000 tokens of ACTIONS.md", "of the skeleton", "of the trigger", "at most 6000"]
+    {
+        assert!(error.contains(part), "{error}");
+    }
+    assert!(!ran.stdout.contains("creating agent session"), "{}", ran.stdout);
+}
+
+#[test]
 fn repeated_permission_errors_end_with_1() {
     let call = "[[turn.call]]\ntool = \"bash\"\nargs = { command = \"echo permission denied; exit 1\" }\n";
     let ran = with_mock(&format!("[[turn]]\n{call}{call}{call}")).run().expect_code(1);
@@ -409,6 +446,56 @@ fn secrets_in_what_a_tool_prints_are_counted_and_kept_from_the_model_when_it_mus
         .collect();
     assert_eq!(printed, ["one ***", "two ***"]);
     assert!(!ran.stdout.contains("ghp_0123456789abcdef"), "{}", ran.stdout);
+}
+
+/// A run becomes a test that needs no model.
+#[test]
+fn a_recorded_session_is_played_again_to_the_same_end() {
+    let script = r#"
+        price = { input = 3.0, output = 15.0 }
+        [[turn]]
+        error = { kind = "overloaded", status = 529, message = "busy", times = 2 }
+        [[turn]]
+        text = "Looking."
+        usage = { input = 1200, output = 40 }
+          [[turn.call]]
+          tool = "bash"
+          args = { command = "echo $GITHUB_TOKEN | wc -c; echo '{{turn}}'" }
+          [[turn.call]]
+          tool = "write"
+          raw_args = '{"path": "/tmp/x", "content": "cut o'
+        [[turn]]
+        usage = { input = 1300, output = 10 }
+          [[turn.call]]
+          tool = "bash"
+          args = { command = "echo ghp_0123456789abcdef > $HOME/out; printf found > $AL_SIGNAL_DIR/return" }
+        [[turn]]
+        usage = { input = 1400, output = 5 }
+        text = "Done."
+        "#;
+    let bed = |script: &str| {
+        let bed = Bed::new(&json!({
+            "name": "dev", "credentials": ["github_token"], "model": {"provider": "mock", "model": "default"},
+        }));
+        bed.write("credentials/github_token/default/token", "ghp_0123456789abcdef");
+        bed.write("static/mock.toml", script);
+        bed.variable("PROMPT", "Go.").variable("AL_MOCK_TIME_SCALE", "1000")
+    };
+    let first = bed(&format!("version = 1\n{script}"));
+    let record = first.path("tmp/record.toml");
+    let first = first.variable("AL_RECORD", record.display().to_string());
+    let recorded = first.run().expect_code(0);
+    let script = first.read("tmp/record.toml");
+    assert!(!script.contains("ghp_") && script.contains("echo *** > $HOME/out"), "{script}");
+
+    let played = bed(&script).run().expect_code(0);
+    let lines = |ran: &Ran| -> Vec<String> {
+        let brief = ran.brief().into_iter().filter(|line| !line.contains("retrying request"));
+        brief.collect()
+    };
+    assert_eq!(lines(&played), lines(&recorded));
+    let retries = |ran: &Ran| ran.log().iter().filter(|line| line.msg == "retrying request").count();
+    assert_eq!((retries(&played), retries(&recorded)), (2, 2));
 }
 
 /// A model whose second turn runs a command that goes on for ever and ignores SIGTERM if told so.

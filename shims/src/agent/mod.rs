@@ -13,6 +13,7 @@ mod harness;
 mod model_session;
 mod preflight;
 mod prompt;
+mod recorder;
 mod report;
 mod script;
 mod session_log;

@@ -11,6 +11,7 @@ use super::config::Agent;
 use super::ending::stand_still;
 use super::fit::{self, Around};
 use super::prompt::{self, Prompt};
+use super::recorder::Recorder;
 use super::report::Reporter;
 use super::session_log::{SessionLog, UsageSoFar, log_failure};
 use super::setup::Paths;
@@ -55,6 +56,7 @@ pub(super) fn hold(agent: &Agent, setting: Setting<'_>, report: &Reporter) -> Re
     let around = Around { system: &system, instructions: &agent.instructions };
     let whole_trigger = |trigger: &str| prompt::ensure_file(trigger, &paths.tmp, &mut environment);
     let prompt = fit::fit(prompt, &around, &model, whole_trigger, report)?.join();
+    let mut recorder = Recorder::of(&environment, &model, report)?;
     let mut log = SessionLog::new(report, usage.clone(), prompt.chars().count());
     if agent.config.limits.threads() > 1 {
         log = log.with_call_ids();
@@ -75,7 +77,10 @@ pub(super) fn hold(agent: &Agent, setting: Setting<'_>, report: &Reporter) -> Re
         tool_groups: tool_groups.clone(),
         surroundings: Surroundings::Container,
     };
-    let outcome = session::run(input, &mut |event| log.handle(&event));
+    let outcome = session::run(input, &mut |event| {
+        log.handle(&event);
+        recorder.iter_mut().for_each(|recorder| recorder.handle(&event));
+    });
     tool_groups.close();
     if outcome.secrets_found > 1 {
         report.info("secrets in tool output", &[("count", outcome.secrets_found.into())]);
