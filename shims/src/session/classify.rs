@@ -329,7 +329,8 @@ fn text_of(value: Option<&Value>) -> Option<String> {
 
 /// A number of seconds, fractions allowed.
 fn seconds(text: &str) -> Option<Duration> {
-    Duration::try_from_secs_f64(text.parse().ok()?).ok()
+    let seconds = text.parse::<f64>().ok().filter(|seconds| seconds.is_finite() && *seconds >= 0.0)?;
+    Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
 }
 
 /// `retry-after`: seconds or an HTTP date.
