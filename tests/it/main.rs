@@ -8,6 +8,7 @@ mod agent_harness;
 mod agent_preflight;
 mod agent_process;
 mod agent_script;
+mod agent_secrets;
 mod agent_session;
 mod cli_agent;
 mod cli_completions;

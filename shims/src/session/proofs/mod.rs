@@ -25,6 +25,7 @@ mod models;
 mod patience;
 mod permissions;
 mod refusals;
+mod secrets;
 mod transcripts;
 mod waits;
 
