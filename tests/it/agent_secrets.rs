@@ -77,7 +77,7 @@ fn no_line_of_a_session_shows_a_credential_or_a_part_of_one() {
                 bash(&format!("true {}{quoted}", ahead(195))),
                 bash(&format!("echo {}{quoted}; exit 1", ahead(1000))),
                 bash(&format!("false {}{quoted}", ahead(194))),
-                {"tool": "write", "args": {"path": "/nowhere/at/all", "content": format!("{}{TOKEN}", ahead(400))}},
+                {"tool": "write", "args": {"path": "/dev/null/file", "content": format!("{}{TOKEN}", ahead(400))}},
                 {"tool": "read", "args": {"path": format!("/none/{TOKEN}")}},
                 {"tool": "edit", "args": {"path": TOKEN, "oldText": TOKEN, "newText": TOKEN}},
                 {"tool": TOKEN, "args": {}},

@@ -7,6 +7,7 @@ mod agent_docs;
 mod agent_harness;
 mod agent_preflight;
 mod agent_process;
+mod agent_refusals;
 mod agent_script;
 mod agent_secrets;
 mod agent_session;

@@ -39,7 +39,20 @@ pub(super) struct Given {
     pause: Duration,
     /// Where pieces end instead; in ascending order.
     cuts: Vec<usize>,
+    frame: Frame,
     then: Then,
+}
+
+/// How the other side learns where the body ends.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Frame {
+    Chunks,
+    /// Its length is announced.
+    Length,
+    /// The connection ends with it.
+    Connection,
+    /// What is called the body is everything that is sent, the head included.
+    Raw,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -58,7 +71,8 @@ impl Given {
     /// A body without content type, sent in one piece.
     pub(super) fn bare(status: u16, body: impl Into<Vec<u8>>) -> Self {
         let (chunk, pause, cuts) = (usize::MAX, Duration::ZERO, Vec::new());
-        Self { status, headers: String::new(), body: body.into(), chunk, pause, cuts, then: Then::End }
+        let (headers, frame) = (String::new(), Frame::Chunks);
+        Self { status, headers, body: body.into(), chunk, pause, cuts, frame, then: Then::End }
     }
 
     /// A stream.
@@ -98,6 +112,11 @@ impl Given {
         self
     }
 
+    /// With another way of telling where the body ends.
+    pub(super) fn framed(self, frame: Frame) -> Self {
+        Self { frame, ..self }
+    }
+
     /// With the connection breaking at the end.
     pub(super) fn cut(self) -> Self {
         Self { then: Then::Cut, ..self }
@@ -123,17 +142,27 @@ impl Given {
         if self.then == Then::Nothing {
             return until_closed(stream);
         }
-        write!(stream, "HTTP/1.1 {} X\r\n{}transfer-encoding: chunked\r\n\r\n", self.status, self.headers)?;
+        let missing = usize::from(self.then != Then::End);
+        let frame = match self.frame {
+            Frame::Chunks => "transfer-encoding: chunked\r\n".to_owned(),
+            Frame::Length => format!("content-length: {}\r\n", self.body.len() + missing),
+            Frame::Connection | Frame::Raw => String::new(),
+        };
+        if self.frame != Frame::Raw {
+            write!(stream, "HTTP/1.1 {} X\r\n{}{frame}\r\n", self.status, self.headers)?;
+        }
         for piece in self.pieces() {
-            let mut chunk = format!("{:x}\r\n", piece.len()).into_bytes();
-            chunk.extend_from_slice(piece);
-            chunk.extend_from_slice(b"\r\n");
-            stream.write_all(&chunk)?;
+            let mut bytes = piece.to_vec();
+            if self.frame == Frame::Chunks {
+                bytes.splice(..0, format!("{:x}\r\n", piece.len()).into_bytes());
+                bytes.extend_from_slice(b"\r\n");
+            }
+            stream.write_all(&bytes)?;
             std::thread::sleep(self.pause);
         }
         match self.then {
-            Then::End => stream.write_all(b"0\r\n\r\n"),
-            Then::Cut => Ok(()),
+            Then::End if self.frame == Frame::Chunks => stream.write_all(b"0\r\n\r\n"),
+            Then::End | Then::Cut => Ok(()),
             Then::Nothing | Then::Hang => until_closed(stream),
         }
     }

@@ -20,6 +20,7 @@ use crate::wire::usage::Usage;
 mod addresses;
 mod answers;
 mod cuts;
+mod framing;
 mod malformed;
 mod models;
 mod patience;

@@ -17,8 +17,12 @@ fn limited() -> Given {
 
 /// A date as HTTP writes it, so many seconds from now.
 fn date(seconds: i64) -> String {
+    date_as("+%a, %d %b %Y %H:%M:%S GMT", seconds)
+}
+
+fn date_as(form: &str, seconds: i64) -> String {
     let mut command = Command::new("date");
-    command.env("LC_ALL", "C").args(["--utc", "--date", &format!("{seconds} seconds"), "+%a, %d %b %Y %H:%M:%S GMT"]);
+    command.env("LC_ALL", "C").args(["--utc", "--date", &format!("{seconds} seconds"), form]);
     String::from_utf8(command.output().unwrap().stdout).unwrap().trim().to_owned()
 }
 
@@ -42,7 +46,10 @@ fn the_header_gives_seconds_milliseconds_or_a_date() {
     assert_waits(&limited().header("retry-after-ms", "1500"), Fast, 1500, 1500);
     // The finer one counts.
     assert_waits(&limited().header("retry-after", "12").header("retry-after-ms", "1500"), Fast, 1500, 1500);
-    assert_waits(&limited().header("retry-after", &date(30)), Fast, 25_000, 30_000);
+    // The two older forms are still to be understood.
+    for form in ["+%a, %d %b %Y %H:%M:%S GMT", "+%A, %d-%b-%y %H:%M:%S GMT", "+%a %b %e %H:%M:%S %Y"] {
+        assert_waits(&limited().header("retry-after", &date_as(form, 30)), Fast, 25_000, 30_000);
+    }
 }
 
 #[test]
