@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::agent_bed::{Bed, Ran};
 use crate::support::llm::{Answer, Llm, Reply, text};
@@ -32,21 +32,22 @@ impl Provider {
 
     /// A run that gets this answer ends with this code and a line about an error of this kind with these words.
     #[track_caller]
-    fn case(&self, answer: Answer, code: i32, kind: &str, words: &str) {
+    fn case(&self, answer: Answer, code: i32, kind: &str, words: &str) -> Map<String, Value> {
         self.llm.play([answer.header("x-request-id", "req_7")]);
         let ran = bed(&self.llm, self.name, self.model).run().expect_code(code);
         self.llm.finish();
-        self.assert_error(&ran, kind, words);
+        self.assert_error(&ran, kind, words)
     }
 
     /// The same for an answer that has a status and an object as body.
     #[track_caller]
     fn refuses(&self, status: u16, body: &Value, code: i32, kind: &str, words: &str) {
-        self.case(Answer::json(status, body), code, kind, &format!("HTTP {status}: {words}"));
+        let error = self.case(Answer::json(status, body), code, kind, &format!("HTTP {status}: {words}"));
+        assert_eq!((&error["status"], &error["requestId"]), (&json!(status), &json!("req_7")), "{error:?}");
     }
 
     #[track_caller]
-    fn assert_error(&self, ran: &Ran, kind: &str, words: &str) {
+    fn assert_error(&self, ran: &Ran, kind: &str, words: &str) -> Map<String, Value> {
         let error = ran.line("session error").fields;
         let seen = ["kind", "provider", "model"].map(|name| error[name].as_str().unwrap());
         assert_eq!(seen, [kind, self.name, self.model], "{error:?}");
@@ -54,6 +55,7 @@ impl Provider {
         assert_eq!(ran.line("token-usage").fields["turnCount"], 0);
         assert!(!ran.stdout.contains("completed") && !ran.stdout.contains("prompt returned"), "{}", ran.stdout);
         assert!(!ran.stdout.contains(KEY), "{}", ran.stdout);
+        error
     }
 }
 

@@ -38,13 +38,17 @@ fn a_complete_answer_counts_whatever_it_is_called() {
             Given::bare(200, whole.clone()),
             Given::bare(201, whole.clone()),
             typed("application/json", &whole).in_pieces(1),
+            typed("application/json", &format!("\u{feff}{whole}")),
         ] {
             let server = Fake::start(vec![given]);
             hold(format.table(&server.url)).assert_hello(&format!("{format:?}"));
         }
         for kind in ["text/event-stream", "Text/Event-Stream;charset=UTF-8", " text/event-stream ; x=y"] {
-            let server = Fake::start(vec![typed(kind, &format.hello())]);
-            hold(format.table(&server.url)).assert_hello(&format!("{format:?} {kind}"));
+            let marked = format!("\u{feff}{}", format.hello());
+            let server = Fake::start(vec![typed(kind, &format.hello()), typed(kind, &marked).in_pieces(1)]);
+            for what in ["plain", "with a mark of its encoding"] {
+                hold(format.table(&server.url)).assert_hello(&format!("{format:?} {kind} {what}"));
+            }
         }
     }
 }

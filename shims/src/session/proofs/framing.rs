@@ -1,5 +1,9 @@
 //! How servers put an answer on the wire: every way that HTTP/1.1 knows, and bytes that are no HTTP at all.
 
+use std::io::Write as _;
+use std::net::TcpListener;
+use std::thread;
+
 use super::super::error::Kind;
 use super::super::fake::Frame;
 use super::{Fake, Format, Given, hold};
@@ -103,5 +107,18 @@ fn bytes_that_are_no_http_are_an_error_of_the_network() {
             assert_eq!((error.kind, error.status), (Kind::Network, None), "{what}: {error}");
             assert!(error.message.contains("127.0.0.1"), "{what}: {error}");
         }
+    }
+}
+
+#[test]
+fn a_server_without_tls_behind_an_https_address_is_an_error_of_the_network() {
+    for format in Format::ALL {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        thread::spawn(move || listener.accept().unwrap().0.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap());
+        let seen = hold(format.table(&url));
+        let error = seen.assert_retried_soon(&format!("{format:?}"));
+        assert_eq!((error.kind, error.status), (Kind::Network, None), "{format:?}: {error}");
+        assert!(error.message.contains("127.0.0.1"), "{format:?}: {error}");
     }
 }

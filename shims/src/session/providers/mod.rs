@@ -260,7 +260,7 @@ fn read_whole<T: serde::de::DeserializeOwned>(answer: Answer, patience: Patience
     let kind = answer.header("content-type").unwrap_or("no content type").to_owned();
     let masker = answer.masker().clone();
     let body = answer.whole(patience)?;
-    json::parse(&body).map_err(|_| {
+    json::parse(body.trim_start_matches('\u{feff}')).map_err(|_| {
         let body = masker.mask(&body);
         let begin = cut(body.trim_start(), BEGINNING);
         let text = format!("the answer is neither a stream nor JSON ({kind}), it begins with: {begin}");
