@@ -132,6 +132,24 @@ fn inner_base64(value: &str, before: usize, engine: &impl base64::Engine) -> Str
     engine.encode(&bytes)[own].to_owned()
 }
 
+/// A value in the ways in which programs encode it for URLs and forms: they differ in what they leave as it is, in how
+/// they write a space, and in the case of the digits.
+fn url_forms(value: &str) -> impl Iterator<Item = String> {
+    const WAYS: [(&str, &str); 6] =
+        [("-._~", "%20"), ("-._~/", "%20"), ("-._~!*'()", "%20"), ("-._~", "+"), ("-._*", "+"), ("-._", "+")];
+    WAYS.into_iter().flat_map(move |(kept, space)| {
+        let encode = |hex: fn(u8) -> String| {
+            let encode_byte = |byte: u8| match byte {
+                b' ' => space.to_owned(),
+                _ if byte.is_ascii_alphanumeric() || kept.as_bytes().contains(&byte) => char::from(byte).to_string(),
+                _ => hex(byte),
+            };
+            value.bytes().map(encode_byte).collect::<String>()
+        };
+        [encode(|byte| format!("%{byte:02X}")), encode(|byte| format!("%{byte:02x}"))]
+    })
+}
+
 fn add_forms(value: &str, needles: &mut BTreeSet<String>) {
     if value.len() < SHORTEST {
         return;
@@ -147,9 +165,12 @@ fn add_forms(value: &str, needles: &mut BTreeSet<String>) {
     for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
         needles.extend((0..3).map(|before| inner_base64(value, before, engine)));
     }
-    needles.insert(crate::text::percent_encode(value));
+    needles.extend(url_forms(value));
     let json = serde_json::Value::from(value).to_string();
-    needles.insert(json[1..json.len() - 1].to_owned());
+    let json = &json[1..json.len() - 1];
+    needles.insert(json.to_owned());
+    // Some programs write a slash in this way.
+    needles.insert(json.replace('/', r"\/"));
     needles.insert(value.to_owned());
     for line in value.lines().map(str::trim).filter(|line| line.len() >= SHORTEST_LINE && *line != value) {
         needles.insert(line.to_owned());
@@ -178,6 +199,43 @@ mod tests {
         assert_eq!(masker.find(text), Some(Finding { label: "token", count: 3, masked }));
         let masked = "***".to_owned();
         assert_eq!(masker.find("aHVudGVyMi12ZXJ5LXNlY3JldA=="), Some(Finding { label: "key", count: 1, masked }));
+    }
+
+    #[test]
+    fn masks_what_is_encoded_for_urls_whoever_does_it() {
+        let masker = Masker::new(&[Secret::new("p a/s+s*w~\u{fc}!'(o)rd")]);
+        for encoded in [
+            // curl, Python's quote, JavaScript's encodeURIComponent, Go's QueryEscape, an HTML form, PHP's urlencode.
+            "p%20a%2Fs%2Bs%2Aw~%C3%BC%21%27%28o%29rd",
+            "p%20a/s%2Bs%2Aw~%C3%BC%21%27%28o%29rd",
+            "p%20a%2Fs%2Bs*w~%C3%BC!'(o)rd",
+            "p+a%2Fs%2Bs%2Aw~%C3%BC%21%27%28o%29rd",
+            "p+a%2Fs%2Bs*w%7E%C3%BC%21%27%28o%29rd",
+            "p+a%2Fs%2Bs%2Aw%7E%C3%BC%21%27%28o%29rd",
+            // .NET's.
+            "p+a%2fs%2bs%2aw%7e%c3%bc%21%27%28o%29rd",
+        ] {
+            assert_eq!(masker.mask(&format!("q={encoded}&x=1")), "q=***&x=1", "{encoded}");
+        }
+        let masker = Masker::new(&[Secret::new("aaaa/bbbb/cccc")]);
+        assert_eq!(masker.mask(r#"{"key":"aaaa\/bbbb\/cccc"}"#), r#"{"key":"***"}"#);
+    }
+
+    #[test]
+    fn values_are_masked_from_8_characters_on_and_lines_from_16() {
+        let lines = "abcdefghijklmno\npqrstuvwxyzabcdef\r\n  indented-and-long-enough  ";
+        let masker = Masker::new(&["1234567", "12345678", lines].map(Secret::new));
+        for (text, masked) in [
+            ("1234567", "1234567"),
+            ("x12345678x", "x***x"),
+            ("abcdefghijklmno", "abcdefghijklmno"),
+            ("> pqrstuvwxyzabcdef", "> ***"),
+            ("indented-and-long-enough", "***"),
+            // Nothing says that two halves belong together.
+            ("1234\n5678", "1234\n5678"),
+        ] {
+            assert_eq!(masker.mask(text), masked);
+        }
     }
 
     #[test]

@@ -26,6 +26,8 @@ mod limits;
 mod lineup;
 pub mod message;
 pub mod prompt;
+#[cfg(test)]
+mod proofs;
 pub mod provider;
 pub mod providers;
 pub mod registry;

@@ -139,8 +139,8 @@ impl<'a> Findings<'a> {
 
     /// The program says that it has failed.
     pub(super) fn fail(&mut self, why: &str) {
-        let why = cut(why.trim(), LINE);
-        self.failure = Some(if why.is_empty() { "the harness reports a failure".into() } else { why.to_owned() });
+        let why = self.brief(why);
+        self.failure = Some(if why.is_empty() { "the harness reports a failure".into() } else { why });
     }
 
     /// It goes on all the same.
@@ -175,6 +175,11 @@ impl<'a> Findings<'a> {
     pub(super) fn log_usage(&self) {
         self.usage.set(self.totals);
         self.usage.log(self.report);
+    }
+
+    /// The beginning of a text, without any secret.
+    pub(super) fn brief(&self, text: &str) -> String {
+        cut(&self.report.masked(text.trim()), LINE).to_owned()
     }
 
     /// The text without any secret.

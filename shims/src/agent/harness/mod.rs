@@ -67,7 +67,7 @@ pub(super) fn hold(agent: &Agent, harness: &Harness, setting: Setting<'_>, repor
                 let line = String::from_utf8_lossy(line);
                 if !line.trim().is_empty() {
                     report.warn("harness stderr", &[("text", Field::Cut(line.trim_end(), LINE))]);
-                    last_words = crate::text::cut(line.trim(), LINE).to_owned();
+                    last_words = findings.brief(&line);
                 }
             }
         }

@@ -368,6 +368,29 @@ fn long_output_is_logged_in_pieces_and_no_secret_in_halves() {
     assert!(pieces.iter().all(|piece| piece.contains("{\"text\":\"line ")), "{pieces:?}");
 }
 
+/// What is kept of a text is cut, and half a secret would not be found any more.
+#[test]
+fn last_words_and_reported_failures_are_masked_before_they_are_cut() {
+    let long = format!("{}hunter2-hunter2", "x".repeat(2000 - 5));
+    let model = || json!({"provider": "openai", "model": "gpt-6-sol"});
+    let print = |event: Value| format!("cat > /dev/null; cat <<'END'\n{event}\nEND");
+    for (kind, script) in [
+        ("goose", format!("echo {long} >&2; exit 3")),
+        ("codex", print(json!({"type": "turn.failed", "error": {"message": long}}))),
+        ("codex", print(json!({"type": "error", "message": long}))),
+        (
+            "pi",
+            print(json!({"type": "message_end",
+            "message": {"role": "assistant", "stopReason": "error", "errorMessage": long}})),
+        ),
+        ("claude", print(json!({"type": "result", "is_error": true, "result": long}))),
+    ] {
+        let ran = Bed::named(kind, model(), &script).run().expect_code(15);
+        let error = ran.lines.last().unwrap();
+        assert!(error.starts_with("error session error") && !error.contains("xhunt"), "{kind}: {error}");
+    }
+}
+
 #[test]
 fn a_program_that_does_not_read_its_prompt_is_fine() {
     Bed::script("exec 0<&-; echo ok").run().expect_regular(3);

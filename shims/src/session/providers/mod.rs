@@ -269,8 +269,10 @@ enum Progress {
 /// The JSON of an answer that is not a stream.
 fn read_whole<T: serde::de::DeserializeOwned>(answer: Answer, patience: Patience<'_>) -> Result<T, ModelError> {
     let kind = answer.header("content-type").unwrap_or("no content type").to_owned();
+    let masker = answer.masker().clone();
     let body = answer.whole(patience)?;
-    json::parse(&body).map_err(|_| {
+    json::parse(body.trim_start_matches('\u{feff}')).map_err(|_| {
+        let body = masker.mask(&body);
         let begin = cut(body.trim_start(), BEGINNING);
         let text = format!("the answer is neither a stream nor JSON ({kind}), it begins with: {begin}");
         ModelError::new(Kind::Malformed, text)

@@ -146,18 +146,6 @@ pub(in crate::session::providers) fn call(id: &str, name: &str, args: &Value) ->
     Block::ToolCall(ToolCall::from_raw(id, name, args.to_string()))
 }
 
-/// Descriptions are ours to word.
-pub(in crate::session::providers) fn without_descriptions(value: &mut Value) {
-    match value {
-        Value::Object(members) => {
-            members.remove("description");
-            members.values_mut().for_each(without_descriptions);
-        }
-        Value::Array(items) => items.iter_mut().for_each(without_descriptions),
-        _ => {}
-    }
-}
-
 /// Positions just behind each event of a stream.
 pub(in crate::session::providers) fn event_ends(stream: &str) -> Vec<usize> {
     stream.match_indices("\n\n").map(|(at, end)| at + end.len()).collect()
