@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::super::event::{Event, Notice, Role};
 use super::super::message::{Assistant, Message, ToolCall, ToolResult};
 use super::super::tools::Surroundings;
-use super::super::{End, history, tools};
+use super::super::{End, Owner, history, tools};
 use super::Session;
 
 /// How many results that look like missing permissions end a session.
@@ -29,11 +29,7 @@ pub(super) enum AfterTools {
 }
 
 impl Session {
-    pub(super) fn run_tools(
-        &mut self,
-        message: &Assistant,
-        sink: &mut dyn FnMut(Event<'_>),
-    ) -> (Vec<ToolResult>, AfterTools) {
+    pub(super) fn run_tools(&mut self, message: &Assistant, owner: &mut dyn Owner) -> (Vec<ToolResult>, AfterTools) {
         let mut results = Vec::new();
         let mut after = AfterTools::GoOn;
         for call in message.calls() {
@@ -41,12 +37,12 @@ impl Session {
                 after = AfterTools::End(end);
                 break;
             }
-            let result = self.run_tool(call, sink);
+            let result = self.run_tool(call, owner);
             let hopeless = self.tools.surroundings == Surroundings::Container && is_permission_error(&result);
             results.push(result);
             self.permission_hits += u32::from(hopeless);
             if self.permission_hits == MOST_PERMISSION_ERRORS {
-                sink(Event::Notice(Notice::RepeatedPermissionErrors));
+                owner.hear(Event::Notice(Notice::RepeatedPermissionErrors));
                 after = AfterTools::End(End::Aborted);
                 break;
             }
@@ -61,14 +57,14 @@ impl Session {
         (results, after)
     }
 
-    fn run_tool(&mut self, call: &ToolCall, sink: &mut dyn FnMut(Event<'_>)) -> ToolResult {
-        sink(Event::ToolStart(call));
+    fn run_tool(&mut self, call: &ToolCall, owner: &mut dyn Owner) -> ToolResult {
+        owner.hear(Event::ToolStart(call));
         let started = Instant::now();
         self.budget.count_call();
-        let result = tools::execute(call, &self.tools);
-        sink(Event::ToolEnd { call, result: &result, took: started.elapsed() });
-        sink(Event::MessageStart(Role::ToolResult));
-        self.add(Message::ToolResult(result.clone()), sink);
+        let result = tools::execute(call, &self.tools, &mut |target| owner.permit(call, target));
+        owner.hear(Event::ToolEnd { call, result: &result, took: started.elapsed() });
+        owner.hear(Event::MessageStart(Role::ToolResult));
+        self.add(Message::ToolResult(result.clone()), &mut |event| owner.hear(event));
         result
     }
 }
