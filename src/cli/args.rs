@@ -132,6 +132,15 @@ pub(crate) struct Logs {
     /// entries with this pattern in them
     #[argh(option)]
     pub(crate) grep: Option<String>,
+    /// entries from this instant on
+    #[argh(option)]
+    pub(crate) after: Option<String>,
+    /// entries before this instant
+    #[argh(option)]
+    pub(crate) before: Option<String>,
+    /// hide nothing
+    #[argh(switch)]
+    pub(crate) all: bool,
     /// print entries as they are stored
     #[argh(switch)]
     pub(crate) json: bool,

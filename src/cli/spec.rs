@@ -284,6 +284,14 @@ pub(crate) static COMMANDS: &[Command] = &[
                 check: Some(check_pattern),
                 ..value(Some('g'), "grep", "regex", "entries whose JSON text this regular expression matches")
             },
+            value(
+                None,
+                "after",
+                "t",
+                "entries from this instant on: 2026-01-31T09:00, 2026-01-31 (its beginning in UTC), 2h or 3d (ago)",
+            ),
+            value(None, "before", "t", "entries before this instant, in the same forms"),
+            switch(Some('a'), "all", "hide nothing of the conversation, whatever its level"),
             switch(None, "json", "print every entry as it is stored, one per line"),
         ],
     },
