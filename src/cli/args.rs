@@ -105,6 +105,29 @@ pub(crate) struct Stat {
     pub(crate) agent: Option<String>,
 }
 
+/// `al stats`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct Stats {
+    /// project directory
+    #[argh(option, default = "String::from(\".\")")]
+    pub(crate) project: String,
+    /// how far back
+    #[argh(option)]
+    pub(crate) since: Option<String>,
+    /// number of runs
+    #[argh(option)]
+    pub(crate) lines: Option<String>,
+    /// which agents call which
+    #[argh(switch)]
+    pub(crate) calls: bool,
+    /// print JSON
+    #[argh(switch)]
+    pub(crate) json: bool,
+    /// an agent
+    #[argh(positional)]
+    pub(crate) agent: Option<String>,
+}
+
 /// `al logs`.
 #[derive(FromArgs, Debug)]
 pub(crate) struct Logs {

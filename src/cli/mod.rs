@@ -118,6 +118,7 @@ fn command(path: &[&str], words: &[&str]) -> Result<u8> {
         ["kill"] => commands::control::kill(typed(path, words)?),
         ["stat"] => commands::stat::run(typed(path, words)?, Columns::Plain),
         ["status"] => commands::stat::run(typed(path, words)?, Columns::WithQueue),
+        ["stats"] => commands::stats::run(typed(path, words)?),
         ["logs"] => commands::logs::run(typed(path, words)?),
         ["queue", "ls"] => commands::queue::list(typed(path, words)?),
         ["queue", "show"] => commands::queue::show(typed(path, words)?),

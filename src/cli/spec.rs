@@ -269,6 +269,18 @@ pub(crate) static COMMANDS: &[Command] = &[
         options: &[PROJECT, ENV, JSON],
     },
     Command {
+        path: &["stats"],
+        about: "show what ended runs came to: results, time, tokens, cost",
+        arguments: &[may("agent", "list the latest runs of this agent")],
+        options: &[
+            PROJECT,
+            value(Some('s'), "since", "span", "runs of so long: 24h, 7d or 30d (default: 7d; of an agent: all)"),
+            value(Some('n'), "lines", "N", "list this many runs of the agent (default: 20)"),
+            switch(None, "calls", "which agents call which, and how often"),
+            JSON,
+        ],
+    },
+    Command {
         path: &["logs"],
         about: "show the log of an agent or of the scheduler",
         arguments: &[may("agent", "an agent, the id of an instance, or gateway (default: scheduler)")],

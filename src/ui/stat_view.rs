@@ -144,7 +144,7 @@ pub fn agent(view: &AgentView) -> String {
 }
 
 /// `1,500tok $0.0123`
-fn usage_text(usage: &Usage) -> String {
+pub fn usage_text(usage: &Usage) -> String {
     format!("{}tok ${:.4}", thousands(usage.total_tokens), usage.cost)
 }
 

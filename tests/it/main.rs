@@ -22,6 +22,7 @@ mod cli_new;
 mod cli_queue;
 mod cli_run;
 mod cli_stat;
+mod cli_stats;
 mod crash_kill9;
 mod crash_points;
 mod http_auth;

@@ -15,4 +15,5 @@ pub(super) mod queue;
 pub(super) mod run;
 pub(super) mod start;
 pub(super) mod stat;
+pub(super) mod stats;
 pub(super) mod version;

@@ -113,7 +113,7 @@ mod tests {
         expects(&["creds", ""], &["ls", "add", "rm", "types"]);
         expects(&["creds", "nothing", ""], &[]);
         expects(&["stop", "--k"], &["--keep-queue", "--kill"]);
-        expects(&["help", "sta"], &["start", "stat", "status"]);
+        expects(&["help", "sta"], &["start", "stat", "status", "stats"]);
         expects(&["queue", "ls", "--state", "d"], &["done", "dead"]);
         expects(&["agent", "new", "-p", "x", "--type", "de"], &["dev", "devops"]);
         expects(&["completions", "f"], &["fish"]);

@@ -8,9 +8,6 @@ use crate::base::log_files::Day;
 use crate::cli::option;
 use crate::config::schedule::{Timestamp, Zone};
 
-/// Letters for how long ago something is, in milliseconds.
-const UNITS: [(char, i64); 3] = [('m', 60_000), ('h', 3_600_000), ('d', 86_400_000)];
-
 /// The instant that a text means. A day is that of the log files, in UTC; a time without a zone is that of this machine,
 /// in which entries are shown.
 ///
@@ -19,19 +16,11 @@ const UNITS: [(char, i64); 3] = [('m', 60_000), ('h', 3_600_000), ('d', 86_400_0
 pub(super) fn instant(option: &str, text: &str, now: UnixMs, environment: &Environment) -> Result<UnixMs, UsageError> {
     let of_day = || Day::parse(text).and_then(|day| day.start());
     let at_time = || Some(Timestamp::parse(text)?.instant(&Zone::system(environment).zone));
-    ago(text, now).or_else(of_day).or_else(at_time).ok_or_else(|| {
+    option::ago(text, now).or_else(of_day).or_else(at_time).ok_or_else(|| {
         let reason =
             "It must be an instant such as 2026-01-31T09:00, 2026-01-31T08:00:00Z, 2026-01-31, or 2h or 3d ago.";
         option::invalid(option, text, reason)
     })
-}
-
-fn ago(text: &str, now: UnixMs) -> Option<UnixMs> {
-    let (unit, milliseconds) = UNITS.into_iter().find(|(unit, _)| text.ends_with(*unit))?;
-    let count = text.strip_suffix(unit)?;
-    let is_count = !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit());
-    let ago = is_count.then(|| count.parse::<i64>().ok()).flatten()?.checked_mul(milliseconds)?;
-    now.0.checked_sub(ago).map(UnixMs)
 }
 
 #[cfg(test)]
