@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::support::project::Project;
 
-fn file(project: &Project, name: &str) -> PathBuf {
+pub(crate) fn file(project: &Project, name: &str) -> PathBuf {
     project.home().join(format!(".action-llama/environments/{name}.toml"))
 }
 
@@ -152,7 +152,7 @@ fn a_group_alone_prints_its_help_as_a_failure() {
 }
 
 /// A stand-in for `ssh` that runs what is to be run there on this machine, with these programs first on the path.
-fn fake_ssh(project: &Project, programs: &[(&str, &str)]) -> PathBuf {
+pub(crate) fn fake_ssh(project: &Project, programs: &[(&str, &str)]) -> PathBuf {
     let write = |path: &PathBuf, text: &str| {
         fs::write(path, text).unwrap();
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();

@@ -21,6 +21,7 @@ mod cli_logs;
 mod cli_new;
 mod cli_queue;
 mod cli_run;
+mod cli_server;
 mod cli_stat;
 mod cli_stats;
 mod crash_kill9;

@@ -15,6 +15,7 @@ use crate::config::origins::{Origin, origins};
 use crate::config::{Home, Selection};
 use crate::setup::env_check;
 use crate::setup::environments::{self, Existence};
+use crate::setup::server::Target;
 
 /// Writes a new environment.
 pub(crate) fn init(args: EnvInit) -> Result<u8> {
@@ -88,7 +89,7 @@ pub(crate) fn set(args: EnvSet) -> Result<u8> {
 pub(crate) fn check(args: EnvCheck) -> Result<u8> {
     let environment = Environment::of_process();
     let home = Home::of(&environment)?;
-    let target = env_check::Target::of(&home, &args.name)?;
+    let target = Target::of(&home, &args.name)?;
     if args.json {
         let checks = env_check::run(&target, &home, &environment, &mut |_| Ok(()))?;
         let document = env_check::to_json(&args.name, &checks);
