@@ -446,6 +446,79 @@ pub(crate) struct AgentConfig {
     pub(crate) name: String,
 }
 
+/// `al agent list`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct AgentList {
+    /// project directory
+    #[argh(option, default = "String::from(\".\")")]
+    pub(crate) project: String,
+    /// named environment
+    #[argh(option)]
+    pub(crate) env: Option<String>,
+    /// print JSON
+    #[argh(switch)]
+    pub(crate) json: bool,
+}
+
+/// `al agent show`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct AgentShow {
+    /// project directory
+    #[argh(option, default = "String::from(\".\")")]
+    pub(crate) project: String,
+    /// named environment
+    #[argh(option)]
+    pub(crate) env: Option<String>,
+    /// print JSON
+    #[argh(switch)]
+    pub(crate) json: bool,
+    /// name of the agent
+    #[argh(positional)]
+    pub(crate) name: String,
+}
+
+/// `al agent rm`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct AgentRemove {
+    /// project directory
+    #[argh(option, default = "String::from(\".\")")]
+    pub(crate) project: String,
+    /// ask nothing
+    #[argh(switch)]
+    pub(crate) yes: bool,
+    /// name of the agent
+    #[argh(positional)]
+    pub(crate) name: String,
+}
+
+/// `al config show`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct ConfigShow {
+    /// project directory
+    #[argh(option, default = "String::from(\".\")")]
+    pub(crate) project: String,
+    /// named environment
+    #[argh(option)]
+    pub(crate) env: Option<String>,
+    /// with the file of each value
+    #[argh(switch)]
+    pub(crate) origin: bool,
+    /// print JSON
+    #[argh(switch)]
+    pub(crate) json: bool,
+}
+
+/// `al creds check`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct CredsCheck {
+    /// print JSON
+    #[argh(switch)]
+    pub(crate) json: bool,
+    /// stored credentials
+    #[argh(positional)]
+    pub(crate) references: Vec<String>,
+}
+
 /// `al creds ls`.
 #[derive(FromArgs, Debug)]
 pub(crate) struct CredsList {

@@ -62,7 +62,8 @@ pub(crate) struct Group {
 
 /// All groups.
 pub(crate) static GROUPS: &[Group] = &[
-    Group { name: "agent", about: "new agents, and changes to them", default: None },
+    Group { name: "agent", about: "agents of the project: new ones, changes, what there is", default: None },
+    Group { name: "config", about: "the configuration of the project", default: None },
     Group { name: "creds", about: "stored credentials", default: None },
     Group { name: "env", about: "named environments", default: None },
     Group { name: "queue", about: "work items and dead letters", default: Some("ls") },
@@ -130,6 +131,30 @@ pub(crate) static COMMANDS: &[Command] = &[
         ],
     },
     Command {
+        path: &["agent", "list"],
+        about: "list agents with schedule, webhook sources, scale and model",
+        arguments: &[],
+        options: &[PROJECT, ENV, JSON],
+    },
+    Command {
+        path: &["agent", "show"],
+        about: "print what counts for an agent, with the file of each value",
+        arguments: &[must("name", "name of the agent")],
+        options: &[PROJECT, ENV, JSON],
+    },
+    Command {
+        path: &["agent", "rm"],
+        about: "remove an agent's directory",
+        arguments: &[must("name", "name of the agent")],
+        options: &[PROJECT, switch(None, "yes", "ask nothing")],
+    },
+    Command {
+        path: &["config", "show"],
+        about: "print the merged configuration of the project",
+        arguments: &[],
+        options: &[PROJECT, ENV, switch(None, "origin", "with the file of each value"), JSON],
+    },
+    Command {
         path: &["doctor"],
         about: "check configuration and credentials",
         arguments: &[],
@@ -163,6 +188,12 @@ pub(crate) static COMMANDS: &[Command] = &[
         ],
     },
     Command { path: &["creds", "rm"], about: "remove a stored credential", arguments: &[REFERENCE], options: &[] },
+    Command {
+        path: &["creds", "check"],
+        about: "ask providers whether they accept what is stored",
+        arguments: &[Argument { many: true, ..may("ref", "stored credentials (default: all)") }],
+        options: &[JSON],
+    },
     Command { path: &["creds", "types"], about: "browse the types of credentials", arguments: &[], options: &[JSON] },
     Command {
         path: &["env", "init"],

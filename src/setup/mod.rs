@@ -2,6 +2,7 @@
 
 pub mod agents;
 pub mod creds;
+pub mod creds_check;
 pub mod doctor;
 pub mod editor;
 pub mod env_check;

@@ -270,3 +270,15 @@ fn an_environment_without_a_server_cannot_be_checked() {
         assert!(done.expect(1).stderr.contains(key), "{}", done.stderr);
     }
 }
+
+#[test]
+fn the_merged_configuration_is_a_command_of_its_own() {
+    let project = Project::without_docker("scale = 3\n");
+    project.write(".env.toml", "[gateway]\nport = 9090\n");
+    let shown = |args: &[&str]| project.al(&[&["config", "show"], args].concat()).run().expect(0).stdout.clone();
+    assert!(shown(&[]).starts_with("gateway.port = 9090\n"), "{}", shown(&[]));
+    let with_files = project.al(&["env", "show", "--merged"]).run().expect(0).stdout.clone();
+    assert_eq!(shown(&["--origin"]), with_files);
+    assert!(with_files.contains("gateway.port = 9090  # .env.toml\n"));
+    assert_eq!(shown(&["--json"]), project.al(&["env", "show", "--merged", "--json"]).run().stdout);
+}

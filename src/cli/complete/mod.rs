@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn commands_options_and_fixed_values_are_completed() {
         expects(&["res"], &["resume"]);
-        expects(&["creds", ""], &["ls", "add", "rm", "types"]);
+        expects(&["creds", ""], &["ls", "add", "rm", "check", "types"]);
         expects(&["creds", "nothing", ""], &[]);
         expects(&["stop", "--k"], &["--keep-queue", "--kill"]);
         expects(&["help", "sta"], &["start", "stat", "status", "stats"]);
