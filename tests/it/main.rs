@@ -17,6 +17,7 @@ mod cli_creds_verify;
 mod cli_cron;
 mod cli_doctor;
 mod cli_env;
+mod cli_layouts;
 mod cli_logs;
 mod cli_new;
 mod cli_queue;
