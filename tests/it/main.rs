@@ -24,6 +24,8 @@ mod cli_run;
 mod cli_stat;
 mod crash_kill9;
 mod crash_points;
+mod docs_examples;
+mod docs_tables;
 mod http_auth;
 mod http_container_face;
 mod http_control;
