@@ -38,6 +38,7 @@ mod http_stats;
 mod http_webhooks;
 mod run_calls;
 mod run_docker;
+mod run_docs;
 mod run_hardening;
 mod run_harness;
 mod run_images;
