@@ -8,7 +8,7 @@ use action_llama::config::webhook::PROVIDERS;
 use serde_json::Value;
 
 use super::support::command_table::{self, Command};
-use super::support::markdown::{Block, Page, all_pages, codes, page, pages_in};
+use super::support::markdown::{Block, Page, all_pages, codes, page, pages_in, root};
 use super::support::project::Project;
 use super::support::shell_words::commands;
 use super::support::workflow;
@@ -65,19 +65,19 @@ fn blocks_of(pages: &[Page], languages: &[&str]) -> Vec<Block> {
 fn links_lead_to_pages_and_headings_that_exist() {
     let mut broken = Vec::new();
     let mut looked = 0;
-    for page in all_pages() {
-        for (line, target) in page.links() {
+    for from in all_pages() {
+        for (line, target) in from.links() {
             if target.contains("://") {
                 continue;
             }
             looked += 1;
-            let (path, anchor) = page.resolve(&target);
+            let (path, anchor) = from.resolve(&target);
             let known = |anchor: String| {
-                let name = path.strip_prefix(super::support::markdown::root()).unwrap().to_str().unwrap().to_owned();
-                super::support::markdown::page(&name).anchors().contains(&anchor)
+                let name = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+                page(&name).anchors().contains(&anchor)
             };
             if !path.exists() || !anchor.is_none_or(known) {
-                broken.push(format!("{}:{line}: {target}", page.name));
+                broken.push(format!("{}:{line}: {target}", from.name));
             }
         }
     }
@@ -93,7 +93,7 @@ fn every_page_can_be_reached_from_the_readme() {
         let from = page(&name);
         for (_, target) in from.links().into_iter().filter(|(_, target)| !target.contains("://")) {
             let path = from.resolve(&target).0.canonicalize().unwrap();
-            let name = path.strip_prefix(super::support::markdown::root()).unwrap().to_str().unwrap().to_owned();
+            let name = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
             if name.ends_with(".md") && !reached.contains(&name) {
                 reached.push(name);
             }
@@ -271,6 +271,16 @@ fn command_lines_in_examples_are_understood() {
     assert!(checked > 70, "only {checked} command lines");
 }
 
+/// A line in which every placeholder is one word: `<agent or instance>`.
+fn without_placeholders(code: &str) -> String {
+    let mut is_inside = false;
+    let word = |c: char| {
+        is_inside = (is_inside || c == '<') && c != '>';
+        if is_inside || c == '>' { '_' } else { c }
+    };
+    code.replace('\n', " ").chars().map(word).collect()
+}
+
 /// `al …` between backticks in running text and tables.
 #[test]
 fn command_lines_in_texts_are_understood() {
@@ -286,15 +296,7 @@ fn command_lines_in_texts_are_understood() {
         }
         for code in codes(&text.replace("```", "")).into_iter().filter(|code| code.starts_with("al ")) {
             let is_not_built = NOT_BUILT.iter().any(|known| code.starts_with(known));
-            // Placeholders are one word each: `<agent or instance>`.
-            let mut inside = false;
-            let line: String = code
-                .chars()
-                .map(|c| {
-                    inside = (inside || c == '<') && c != '>';
-                    if inside || c == '>' || c == '\n' { if c == '\n' { ' ' } else { '_' } } else { c }
-                })
-                .collect();
+            let line = without_placeholders(code);
             let words = commands(&line).remove(0).split_off(1);
             // A command may be mentioned by its name alone.
             let is_name = find(&real, &words).is_some_and(|command| command.path == words);
@@ -360,4 +362,25 @@ fn the_service_is_well_formed() {
     let home = format!("HOME={}", values["ReadWritePaths"]);
     assert_eq!(values["Environment"].split(' ').collect::<Vec<_>>(), [home.as_str(), runtime.as_str()]);
     assert!(values["WorkingDirectory"].starts_with(values["ReadWritePaths"]));
+}
+
+/// Messages that a page explains, `**`message`.**`, are words of the programs; numbers and addresses differ.
+#[test]
+fn messages_that_are_explained_are_those_of_the_programs() {
+    fn read(path: &std::path::Path, text: &mut String) {
+        match std::fs::read_dir(path) {
+            Ok(entries) => entries.for_each(|entry| read(&entry.unwrap().path(), text)),
+            Err(_) => text.push_str(&std::fs::read_to_string(path).unwrap_or_default()),
+        }
+    }
+    let mut source = String::new();
+    ["src", "shims/src"].iter().for_each(|folder| read(&root().join(folder), &mut source));
+    let page = page("docs/troubleshooting.md");
+    let messages: Vec<&str> = page.text.split("**`").skip(1).filter_map(|rest| rest.split('`').next()).collect();
+    assert!(messages.len() > 5, "{messages:?}");
+    for message in messages {
+        let parts = message.split(|c: char| c.is_ascii_digit() || ".\"".contains(c));
+        let longest = parts.max_by_key(|part| part.len()).unwrap();
+        assert!(source.contains(longest), "{longest:?} of {message:?} is in no program");
+    }
 }

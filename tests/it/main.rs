@@ -15,6 +15,7 @@ mod cli_control;
 mod cli_creds;
 mod cli_creds_verify;
 mod cli_cron;
+mod cli_docs;
 mod cli_doctor;
 mod cli_env;
 mod cli_logs;

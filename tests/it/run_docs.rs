@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::Value;
 
 use super::support::docker::BASE;
-use super::support::markdown::{Block, Page, codes, page};
+use super::support::markdown::{Block, Page, codes, page, root};
 use super::support::project::Project;
 use super::support::workflow;
 
@@ -88,6 +88,11 @@ fn essence(text: &str, agent: &str) -> Vec<String> {
                 line.replace_range(start..start + 8, "########");
             }
         }
+        // Short names of commits.
+        let is_commit = |word: &&str| word.len() == 7 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if let Some(commit) = line.split(' ').find(is_commit).map(str::to_owned) {
+            line = line.replace(&commit, "#######");
+        }
         let mut plain = String::new();
         for c in line.trim_end_matches('─').chars() {
             let c = if c.is_ascii_digit() { '0' } else { c };
@@ -105,15 +110,14 @@ fn essence(text: &str, agent: &str) -> Vec<String> {
 fn the_first_steps_lead_to_a_run_that_looks_as_shown() {
     let project = Project::new();
     let mut reader = Reader::new(&project, &["hello"]);
-    let page = page("docs/getting-started.md");
+    let (page, agents) = (page("docs/getting-started.md"), page("docs/agents.md"));
     let blocks = page.blocks();
     let mut story = blocks.iter().filter(|block| block.is_marked("story"));
 
     reader.types(&story.next().unwrap().text, &[]);
     reader.dir.push("demo");
     reader.place(&file(&page, "agents/hello/ACTIONS.md"));
-    let script = file(&super::support::markdown::page("docs/agents.md"), "agents/hello/mock.toml");
-    reader.place(&script);
+    reader.place(&file(&agents, "agents/hello/mock.toml"));
     let seen = reader.types(&story.next().unwrap().text, &[]);
     assert_eq!(story.count(), 0);
 
@@ -122,6 +126,28 @@ fn the_first_steps_lead_to_a_run_that_looks_as_shown() {
     let screen = &blocks.iter().find(|block| block.is_marked("screen")).unwrap().text;
     let first_run = seen.find("\nhello-").map(|end| &seen[..end + 1 + seen[end + 1..].find('\n').unwrap()]).unwrap();
     assert_eq!(essence(first_run, "hello"), essence(screen, "hello"), "{first_run}");
+}
+
+/// The picture leaves lines out.
+#[test]
+#[cfg_attr(no_docker, ignore = "AL_TEST_NO_DOCKER is set")]
+fn the_picture_in_the_readme_is_the_demo() {
+    let project = Project::new();
+    let reader = Reader::new(&project, &["fixer"]);
+    let demo = root().join("examples/demo");
+    let agent = project.name("fixer");
+    for name in ["agent-config.toml", "ACTIONS.md", "mock.toml"] {
+        let text = fs::read_to_string(demo.join("agents/fixer").join(name)).unwrap();
+        project.write(&format!("agents/{agent}/{name}"), text);
+    }
+    project.write("config.toml", fs::read_to_string(demo.join("config.toml")).unwrap());
+    let seen = reader.types("AL_ENV= al run fixer", &[]).replace(&agent, "fixer");
+    let seen = essence(&seen, "fixer");
+    let picture = page("README.md").blocks().into_iter().find(|block| block.is_marked("screen")).unwrap();
+    let mut rest = seen.iter();
+    for line in essence(&picture.text, "fixer").iter().filter(|line| line.trim() != "…") {
+        assert!(rest.any(|seen| seen == line), "{line:?} is not seen, or not in this order: {seen:#?}");
+    }
 }
 
 #[test]
