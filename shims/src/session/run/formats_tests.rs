@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::tests::{Bench, name};
+use super::bench::{Bench, name};
 use crate::secret::Secret;
 use crate::session::error::Kind;
 use crate::session::fake::{Fake, Given, Received};
