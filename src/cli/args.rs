@@ -378,6 +378,14 @@ pub(crate) struct Completions {
     pub(crate) shell: String,
 }
 
+/// `al docs`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct Docs {
+    /// name of a page
+    #[argh(positional)]
+    pub(crate) topic: Option<String>,
+}
+
 /// `al man`.
 #[derive(FromArgs, Debug)]
 pub(crate) struct Man {

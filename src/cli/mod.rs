@@ -132,6 +132,7 @@ fn command(path: &[&str], words: &[&str]) -> Result<u8> {
         ["creds", "types"] => commands::creds::types(typed(path, words)?),
         ["version"] => commands::version::run(typed(path, words)?),
         ["completions"] => commands::completions::run(typed(path, words)?),
+        ["docs"] => commands::docs::run(typed(path, words)?),
         ["man"] => commands::man::run(typed(path, words)?),
         ["new"] => commands::new::run(typed(path, words)?),
         ["chat"] => commands::chat::run(typed(path, words)?),

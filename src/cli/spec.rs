@@ -421,6 +421,12 @@ pub(crate) static COMMANDS: &[Command] = &[
         options: &[],
     },
     Command {
+        path: &["docs"],
+        about: "show the documentation, for example: al docs webhooks",
+        arguments: &[may("topic", "a page (default: the list of all)")],
+        options: &[],
+    },
+    Command {
         path: &["man"],
         about: "print a manual page, for example: al man run | man -l -",
         arguments: &[Argument { many: true, ..may("command", "the command (default: all)") }],

@@ -7,6 +7,7 @@ pub(super) mod completions;
 pub(super) mod control;
 pub(super) mod creds;
 pub(super) mod cron;
+pub(crate) mod docs;
 pub(super) mod doctor;
 pub(super) mod env;
 mod heap;

@@ -10,6 +10,7 @@ use shims::session::registry::Thinking;
 use super::Candidate;
 use super::scripts::SHELLS;
 use crate::base::files::{absolute_lexically, current_dir};
+use crate::cli::commands::docs::topics;
 use crate::cli::gateway_client::{Reach, reach};
 use crate::cli::site::Site;
 use crate::cli::spec::{COMMANDS, Command, STATES};
@@ -36,6 +37,7 @@ pub(super) fn of(command: &Command, name: &str, words: &[String]) -> Vec<Candida
         (["new"], "provider") => MODEL_PROVIDERS.map(str::to_owned).to_vec(),
         (["new"], "thinking") => Thinking::ALL.map(|level| level.as_str().to_owned()).to_vec(),
         (["completions"], "shell") => SHELLS.map(str::to_owned).to_vec(),
+        (["docs"], "topic") => topics(),
         (["man"], "command") => COMMANDS.iter().map(|command| command.path.join(" ")).collect(),
         _ => Vec::new(),
     };
