@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::io::Stdin;
 
 use anyhow::{Context as _, Result};
-use rustix::termios::{InputModes, LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 
 use crate::base::prompt::Interrupted;
+use crate::ui::raw_mode::RawMode;
 
 /// What a person pressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,32 +26,6 @@ pub(super) enum Key {
     Other,
 }
 
-/// Puts a terminal back as it was.
-struct Raw<'a> {
-    terminal: &'a Stdin,
-    before: Termios,
-}
-
-impl<'a> Raw<'a> {
-    /// Every key is delivered at once and not shown, Ctrl-C too. What is written is treated as always.
-    fn of(terminal: &'a Stdin) -> Result<Self> {
-        let before = tcgetattr(terminal).context("read the settings of the terminal")?;
-        let mut raw = before.clone();
-        raw.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG | LocalModes::IEXTEN);
-        raw.input_modes.remove(InputModes::ICRNL | InputModes::IXON);
-        raw.special_codes[SpecialCodeIndex::VMIN] = 1;
-        raw.special_codes[SpecialCodeIndex::VTIME] = 0;
-        tcsetattr(terminal, OptionalActions::Now, &raw).context("change the settings of the terminal")?;
-        Ok(Self { terminal, before })
-    }
-}
-
-impl Drop for Raw<'_> {
-    fn drop(&mut self) {
-        let _ = tcsetattr(self.terminal, OptionalActions::Drain, &self.before);
-    }
-}
-
 /// The keyboard. What was typed ahead is kept from question to question.
 pub(super) struct Keyboard {
     stdin: Stdin,
@@ -60,7 +34,7 @@ pub(super) struct Keyboard {
 
 /// The keyboard while a question is open.
 pub(super) struct Keys<'a> {
-    _raw: Raw<'a>,
+    _raw: RawMode,
     stdin: &'a Stdin,
     bytes: &'a mut VecDeque<u8>,
 }
@@ -72,7 +46,7 @@ impl Keyboard {
 
     /// Opens it for a question.
     pub(super) fn open(&mut self) -> Result<Keys<'_>> {
-        Ok(Keys { _raw: Raw::of(&self.stdin)?, stdin: &self.stdin, bytes: &mut self.bytes })
+        Ok(Keys { _raw: RawMode::enter()?, stdin: &self.stdin, bytes: &mut self.bytes })
     }
 }
 

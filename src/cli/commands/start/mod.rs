@@ -28,7 +28,7 @@ use crate::setup::doctor::{self, Options, Scope, Strictness, Verbosity};
 use crate::setup::repair::{self, Repair};
 use crate::ui::dialogs::Terminal;
 use signals::Signals;
-use view::View;
+use view::{Form, View};
 
 mod check;
 mod database;
@@ -81,7 +81,9 @@ pub(crate) fn run(args: Start) -> Result<u8> {
     let signals = Signals::listen(handle.clone())?;
     let lock = ProjectLock::for_scheduler(&project)?;
     let log = Arc::new(Log::new(&log_dir(&project), "scheduler"));
-    let view = View::start(handle.clone())?;
+    let form = if args.headless { Form::Lines } else { Form::Terminal };
+    let project_name = loaded.project.settings.project_name.clone();
+    let view = View::start(form, handle.clone(), project_name, &log_dir(&project))?;
     let plan = Plan { loaded, credentials, environment, exposure, dashboard: args.web_ui, log };
     let ended = carry_out(plan, &handle, events, &signals, &lock);
     view.stop();
