@@ -115,8 +115,8 @@ impl Inputs {
     /// Stops listening. What was written to standard error until now can still be taken.
     pub(super) fn stop(&mut self) {
         self.stderr = None;
-        self.signals.drain(..).for_each(|signal| _ = signal_hook::low_level::unregister(signal));
         self.stopping.store(true, Ordering::SeqCst);
+        self.signals.drain(..).for_each(|signal| _ = signal_hook::low_level::unregister(signal));
         let _ = self.changed.write_all(b"x");
         if let Some(thread) = self.thread.take() {
             let _ = worker::join(thread);
@@ -187,7 +187,8 @@ impl Listener {
                 [(ready.changes, &self.changes, Input::Changed), (ready.suspends, &self.suspends, Input::Suspend)]
             {
                 let mut bytes = [0; 64];
-                if is_ready && { socket }.read(&mut bytes).is_ok() {
+                // Nothing to read: it is about to stop, and nobody can send signals any more.
+                if is_ready && matches!({ socket }.read(&mut bytes), Ok(1..)) {
                     self.queue.push(input);
                 }
             }

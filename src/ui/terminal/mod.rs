@@ -13,10 +13,10 @@ use anyhow::Result;
 use ratatui::text::Line;
 use signal_hook::consts::SIGTSTP;
 
-use crate::base::Cancel;
 use crate::base::clock::UnixMs;
 use crate::base::term;
 use crate::base::text::printable;
+use crate::base::{Cancel, crash};
 use crate::scheduler::handle::{Handle, Snapshot};
 use crate::ui::raw_mode::RawMode;
 use canvas::Canvas;
@@ -123,6 +123,7 @@ impl Display {
                 self.look(Instant::now());
             }
             drawn = Instant::now();
+            crash::point("frame");
             self.heed();
             self.draw();
         }

@@ -15,5 +15,6 @@ pub(crate) mod screen;
 pub(crate) mod shim;
 pub(crate) mod state_db;
 pub(crate) mod stub_gateway;
+pub(crate) mod tty;
 pub(crate) mod wait;
 pub(crate) mod webhook;

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use crossbeam_channel::{Receiver, bounded, select};
 use shims::env::Environment;
 
+use crate::base::crash;
 use crate::base::error::ConfigError;
 use crate::base::files::{absolute_lexically, current_dir};
 use crate::base::log::Log;
@@ -150,7 +151,7 @@ fn carry_out(
         };
         let Ok(phase) = phase else { break };
         match phase {
-            Phase::Ready => {}
+            Phase::Ready => crash::point("ready"),
             Phase::NetworkChanged(_told_when_dropped) => listeners.follow_network(),
             Phase::Closing { left } => {
                 let _ = lock.clear_port();
