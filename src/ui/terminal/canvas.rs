@@ -61,8 +61,8 @@ impl Canvas {
 
     /// Bytes that take the frame away, so that something else can be written in its place.
     pub(super) fn erase(&mut self) -> String {
-        let up = self.shown.take().map_or(0, |shown| shown.area.height.saturating_sub(1));
-        format!("{}\r\x1b[J", upwards(up))
+        let Some(shown) = self.shown.take() else { return String::new() };
+        format!("{}\r\x1b[J", upwards(shown.area.height.saturating_sub(1)))
     }
 
     /// The same after the terminal has got this size. Most terminals wrap what has become too long for a narrower one.

@@ -177,10 +177,10 @@ fn below(scene: &Scene<'_>, room: usize, needed: usize) -> Vec<Row> {
             log(scene, free.saturating_sub(needed.min(free / 2)), &mut rows);
         }
         Pane::Help => {
-            rows.push(Row::new(Rank::Frame, "Keys:"));
+            rows.push(Row::new(Rank::Pane, "Keys:"));
             let line = |(keys, what): &(&str, &str)| Row::new(Rank::Passing, format!("  {keys:10}{what}"));
             rows.extend(KEYS.iter().map(line));
-            rows.push(frame_rule());
+            rows.push(pane_rule());
         }
     }
     rows.push(match &scene.controls.question {
@@ -193,8 +193,8 @@ fn below(scene: &Scene<'_>, room: usize, needed: usize) -> Vec<Row> {
     rows
 }
 
-fn frame_rule() -> Row {
-    Row { rank: Rank::Frame, ..Row::rule() }
+fn pane_rule() -> Row {
+    Row { rank: Rank::Pane, ..Row::rule() }
 }
 
 fn recent(scene: &Scene<'_>, rows: &mut Vec<Row>) {
@@ -202,9 +202,9 @@ fn recent(scene: &Scene<'_>, rows: &mut Vec<Row>) {
     if lines.is_empty() {
         return;
     }
-    rows.push(Row::new(Rank::Frame, "Recent:"));
+    rows.push(Row::new(Rank::Pane, "Recent:"));
     rows.extend(lines.iter().skip(lines.len().saturating_sub(RECENT)).map(|line| recent_row(line)));
-    rows.push(frame_rule());
+    rows.push(pane_rule());
 }
 
 fn recent_row(line: &RecentLine) -> Row {
@@ -215,7 +215,7 @@ fn recent_row(line: &RecentLine) -> Row {
 
 fn log(scene: &Scene<'_>, room: usize, rows: &mut Vec<Row>) {
     let agent = scene.controls.log_wanted().unwrap_or_default();
-    rows.push(Row::new(Rank::Frame, format!("Log of {}:", single_line(agent))));
+    rows.push(Row::new(Rank::Pane, format!("Log of {}:", single_line(agent))));
     if scene.log.is_empty() {
         rows.push(Row::styled(Rank::Passing, "  nothing yet", DIM));
     }
@@ -224,5 +224,5 @@ fn log(scene: &Scene<'_>, room: usize, rows: &mut Vec<Row>) {
         let spans = std::iter::once(Span::styled("  ", Style::new())).chain(line.spans.iter().cloned());
         Row::new(Rank::Passing, Line::from(spans.collect::<Vec<_>>()))
     }));
-    rows.push(frame_rule());
+    rows.push(pane_rule());
 }

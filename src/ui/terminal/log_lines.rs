@@ -62,7 +62,7 @@ impl LogLines {
         self.position = page.cursor.or(self.position.take());
         let texts =
             page.entries.into_iter().flat_map(|entry| conversation(&Entry::from_stored(entry), &self.agent, STYLE));
-        self.lines.extend(texts.flat_map(|text| text.lines().map(line).collect::<Vec<_>>()));
+        self.lines.extend(texts.flat_map(|text| text.split('\n').map(line).collect::<Vec<_>>()));
         self.lines.drain(..self.lines.len().saturating_sub(KEPT));
     }
 }

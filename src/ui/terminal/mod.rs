@@ -127,6 +127,7 @@ impl Display {
             self.heed();
             self.draw();
         }
+        self.look(Instant::now());
     }
 
     /// How long a frame may stand when nothing changes.
@@ -161,8 +162,8 @@ impl Display {
     }
 
     fn changed(&mut self) {
-        if self.is_away && is_foreground() {
-            self.is_away = self.mode.again().is_err();
+        if self.is_away && is_foreground() && self.mode.again().is_ok() {
+            self.is_away = false;
             write(canvas::BEGIN);
         }
         let now = size();

@@ -19,8 +19,8 @@ const RULE_WIDTH: usize = 50;
 pub(super) enum Rank {
     /// One of several lines that go on and on.
     Passing,
-    /// What is only there for them.
-    Frame,
+    /// Heading and rule of those.
+    Pane,
     Address,
     Blank,
     Rule,

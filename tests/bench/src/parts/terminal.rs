@@ -15,8 +15,8 @@ const AGENTS: usize = 200;
 const EVENTS_PER_SECOND: u32 = 100;
 const LOAD: Duration = Duration::from_secs(15);
 const IDLE: Duration = Duration::from_secs(30);
-/// What the start has begun is over then.
-const SETTLE: Duration = Duration::from_secs(3);
+/// What the start or the load has begun is over then, and threads that wait for more have ended.
+const SETTLE: Duration = Duration::from_secs(10);
 /// Each event is a commit that the next one of its sender waits for.
 const SENDERS: u32 = 4;
 
@@ -48,9 +48,12 @@ pub(crate) fn measure(al: &Path, dir: &Path) -> Result<()> {
     let what = format!("terminal UI, {AGENTS} agents, {EVENTS_PER_SECOND} events/s");
     print(&what, &percent(frames.view), &reference, &Limit::percent(frames.view, 2.0));
 
+    thread::sleep(SETTLE);
     let before = (daemon.cpu_of_view()?, daemon.cpu()?);
     thread::sleep(IDLE);
-    let (view, all) = (daemon.cpu_of_view()? - before.0, daemon.cpu()? - before.1);
+    let view = daemon.cpu_of_view()? - before.0;
+    // What ended meanwhile is no longer counted.
+    let all = daemon.cpu()?.saturating_sub(before.1);
     let reference = format!("all of the process {}", ms(all));
     print(
         "terminal UI, nothing happens for 30 s",
@@ -72,7 +75,8 @@ fn under_load(daemon: &Daemon) -> Result<Cost> {
     })?;
     let took = start.elapsed();
     let share = |cpu: Duration| cpu.as_secs_f64() / took.as_secs_f64() * 100.0;
-    let cost = Cost { view: share(daemon.cpu_of_view()? - before.0), all: share(daemon.cpu()? - before.1) };
+    let cost =
+        Cost { view: share(daemon.cpu_of_view()? - before.0), all: share(daemon.cpu()?.saturating_sub(before.1)) };
     ensure!(took < LOAD.mul_f64(1.1), "so many events took {took:?} instead of {LOAD:?}");
     Ok(cost)
 }
