@@ -13,7 +13,7 @@ use super::provider::{Delta, Provider, Request};
 use super::{End, Input, ModelChoice, Surroundings, ToolGroups, providers, run};
 use crate::cancel::Cancel;
 use crate::env::Environment;
-use crate::secret::Secret;
+use crate::secret::{Masker, Secret};
 use crate::wire::config::Limits;
 use crate::wire::usage::Usage;
 
@@ -193,7 +193,6 @@ fn hold_in(surroundings: Surroundings, table: Value) -> Seen {
     let cancel = Cancel::new();
     let input = Input {
         system: "You are an autonomous agent.".into(),
-        prompt: "You have been triggered manually.".into(),
         models: vec![choice(table)],
         tool_dir: dir.path().into(),
         tmp_dir: dir.path().into(),
@@ -202,12 +201,13 @@ fn hold_in(surroundings: Surroundings, table: Value) -> Seen {
         deadline: None,
         time_limit: None,
         limits: Limits::default(),
-        cancel: cancel.clone(),
+        secrets: Masker::default(),
         tool_groups: ToolGroups::default(),
         surroundings,
     };
     let (mut failures, mut wait, mut notices, mut tools) = (Vec::new(), None, Vec::new(), 0);
-    let outcome = run(input, &mut |event| match event {
+    let prompt = "You have been triggered manually.".to_owned();
+    let outcome = run(input, prompt, cancel.clone(), &mut |event: Event<'_>| match event {
         Event::AttemptFailed(error) => failures.push(error.clone()),
         Event::RetryStart(retry) => {
             wait = Some((retry.phase, retry.delay));
