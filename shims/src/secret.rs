@@ -1,6 +1,7 @@
 //! Secret values, and taking them out of text.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
@@ -40,26 +41,58 @@ impl Secret {
 /// also line by line (containers.md §11.1).
 #[derive(Default, Clone)]
 pub struct Masker {
-    /// Longest first, so that a value containing another one is replaced whole.
-    needles: Vec<String>,
+    /// With the label of the secret. Longest first, so that a value containing another one is replaced whole.
+    needles: Vec<(String, String)>,
+}
+
+/// What a [`Masker`] has found in a text.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Finding<'m> {
+    /// Label of one of the secrets.
+    pub label: &'m str,
+    /// Occurrences of all of them.
+    pub count: u64,
+    pub masked: String,
 }
 
 impl Masker {
     /// A masker for these values.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
-        let mut needles = BTreeSet::new();
-        for secret in secrets {
-            add_forms(secret.expose().trim(), &mut needles);
+        Self::labelled(secrets.into_iter().map(|secret| ("", secret)))
+    }
+
+    /// A masker for these values, each with a label that may be shown. A value with several labels has the last one.
+    pub fn labelled<'a>(secrets: impl IntoIterator<Item = (&'a str, &'a Secret)>) -> Self {
+        let mut needles = BTreeMap::new();
+        for (label, secret) in secrets {
+            let mut forms = BTreeSet::new();
+            add_forms(secret.expose().trim(), &mut forms);
+            needles.extend(forms.into_iter().map(|form| (form, label.to_owned())));
         }
-        let mut needles: Vec<String> = needles.into_iter().collect();
-        needles.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        let mut needles: Vec<(String, String)> = needles.into_iter().collect();
+        needles.sort_by(|(a, _), (b, _)| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         Self { needles }
     }
 
+    /// The secrets in a text; `None` when there is none.
+    pub fn find(&self, text: &str) -> Option<Finding<'_>> {
+        let mut masked = Cow::Borrowed(text);
+        let mut found: Option<(&str, u64)> = None;
+        for (needle, label) in &self.needles {
+            let count = masked.matches(needle.as_str()).count() as u64;
+            if count > 0 {
+                masked = masked.replace(needle.as_str(), MASK).into();
+                let (first, before) = found.unwrap_or((label, 0));
+                found = Some((first, before + count));
+            }
+        }
+        found.map(|(label, count)| Finding { label, count, masked: masked.into_owned() })
+    }
+
     /// The text without any of the secrets; borrowed when there was none.
-    pub fn mask<'t>(&self, text: &'t str) -> std::borrow::Cow<'t, str> {
-        let mut masked = std::borrow::Cow::Borrowed(text);
-        for needle in &self.needles {
+    pub fn mask<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let mut masked = Cow::Borrowed(text);
+        for (needle, _) in &self.needles {
             if masked.contains(needle.as_str()) {
                 masked = masked.replace(needle.as_str(), MASK).into();
             }
@@ -74,13 +107,13 @@ impl Masker {
         }
         match value {
             serde_json::Value::String(text) => {
-                if let std::borrow::Cow::Owned(masked) = self.mask(text) {
+                if let Cow::Owned(masked) = self.mask(text) {
                     *text = masked;
                 }
             }
             serde_json::Value::Array(items) => items.iter_mut().for_each(|item| self.mask_json(item)),
             serde_json::Value::Object(members) => {
-                if members.keys().any(|name| matches!(self.mask(name), std::borrow::Cow::Owned(_))) {
+                if members.keys().any(|name| matches!(self.mask(name), Cow::Owned(_))) {
                     let named = |(name, item): (String, _)| (self.mask(&name).into_owned(), item);
                     *members = std::mem::take(members).into_iter().map(named).collect();
                 }
@@ -191,6 +224,18 @@ mod tests {
         ] {
             assert_eq!(masker.mask(text), masked);
         }
+    }
+
+    #[test]
+    fn says_what_it_has_found() {
+        let (key, token) = (Secret::new("hunter2-very-secret"), Secret::new("hunter2-very-secret-token"));
+        let masker = Masker::labelled([("key", &key), ("token", &token)]);
+        assert_eq!(masker.find("hunter2"), None);
+        let masked = "a *** b *** c ***".to_owned();
+        let text = "a hunter2-very-secret b hunter2-very-secret-token c hunter2-very-secret";
+        assert_eq!(masker.find(text), Some(Finding { label: "token", count: 3, masked }));
+        let masked = "***".to_owned();
+        assert_eq!(masker.find("aHVudGVyMi12ZXJ5LXNlY3JldA=="), Some(Finding { label: "key", count: 1, masked }));
     }
 
     #[test]

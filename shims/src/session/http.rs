@@ -50,6 +50,14 @@ pub(super) struct Patience<'a> {
     pub(super) deadline: Option<Instant>,
 }
 
+impl Patience<'_> {
+    /// The same, until then at most.
+    pub(super) fn until(self, then: Option<Instant>) -> Self {
+        let deadline = [self.deadline, then].into_iter().flatten().min();
+        Self { deadline, ..self }
+    }
+}
+
 /// An answer whose head has arrived.
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -203,7 +211,7 @@ impl Answer {
     /// As much of the body of an error as arrives soon, without the key.
     pub(super) fn error_body(mut self, patience: Patience<'_>) -> String {
         let soon = Instant::now() + ERROR_PATIENCE;
-        let patience = Patience { deadline: Some(patience.deadline.map_or(soon, |at| at.min(soon))), ..patience };
+        let patience = patience.until(Some(soon));
         let mut body = Vec::new();
         while body.len() < ERROR_BODY {
             let Ok(Some(bytes)) = self.next(patience) else { break };

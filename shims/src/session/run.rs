@@ -8,6 +8,7 @@ use self::context::Room;
 use super::compact::Dropped;
 use super::error::ModelError;
 use super::event::{Event, Notice, Role};
+use super::guard::Guard;
 use super::limits::Budget;
 use super::lineup::Lineup;
 use super::message::{Content, Message, Stop};
@@ -25,6 +26,7 @@ mod budget_tests;
 #[cfg(test)]
 mod compaction_tests;
 mod context;
+mod crew;
 mod exchange;
 #[cfg(test)]
 mod fallback_tests;
@@ -52,7 +54,9 @@ pub fn run(mut input: Input, sink: &mut dyn FnMut(Event<'_>)) -> Outcome {
             let end = session.prompt(prompt, sink);
             session.outcome(end)
         }
-        Err(reason) => Outcome { end: End::NotStarted { reason }, text: String::new(), usage: Usage::default() },
+        Err(reason) => {
+            Outcome { end: End::NotStarted { reason }, text: String::new(), usage: Usage::default(), secrets_found: 0 }
+        }
     }
 }
 
@@ -64,7 +68,10 @@ pub struct Session {
     room: Room,
     dropped: Dropped,
     budget: Budget,
+    guard: Guard,
     tools: tools::Context,
+    /// Most calls that run at the same time.
+    threads: usize,
     exit_file: Option<PathBuf>,
     deadline: Option<Instant>,
     permission_hits: u32,
@@ -76,6 +83,7 @@ impl Session {
     /// Says something to the model and goes on until it is done.
     pub fn prompt(&mut self, text: String, sink: &mut dyn FnMut(Event<'_>)) -> End {
         sink(Event::AgentStart);
+        self.budget.forget_repeats();
         let end = self.converse(text, sink);
         sink(Event::AgentEnd);
         end
@@ -89,7 +97,7 @@ impl Session {
     /// Ends the session: kills what its tools have left running, and says how it went.
     pub fn outcome(self, end: End) -> Outcome {
         self.tools.groups.kill_all();
-        Outcome { end, text: self.text, usage: self.usage }
+        Outcome { end, text: self.text, usage: self.usage, secrets_found: self.guard.found() }
     }
 
     fn converse(&mut self, text: String, sink: &mut dyn FnMut(Event<'_>)) -> End {

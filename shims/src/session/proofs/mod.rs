@@ -13,7 +13,7 @@ use super::provider::{Delta, Provider, Request};
 use super::{End, Input, ModelChoice, Surroundings, ToolGroups, providers, run};
 use crate::cancel::Cancel;
 use crate::env::Environment;
-use crate::secret::Secret;
+use crate::secret::{Masker, Secret};
 use crate::wire::config::Limits;
 use crate::wire::usage::Usage;
 
@@ -204,6 +204,7 @@ fn hold_in(surroundings: Surroundings, table: Value) -> Seen {
         limits: Limits::default(),
         cancel: cancel.clone(),
         tool_groups: ToolGroups::default(),
+        secrets: Masker::default(),
         surroundings,
     };
     let (mut failures, mut wait, mut notices, mut tools) = (Vec::new(), None, Vec::new(), 0);

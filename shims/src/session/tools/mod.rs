@@ -41,6 +41,8 @@ pub struct Context {
     pub surroundings: Surroundings,
     /// Seconds that a command may take at most, also when its call says nothing.
     pub bash_timeout: Option<u64>,
+    /// What commands print is reported while they run.
+    pub stream: bool,
 }
 
 /// Where a session runs; decides how shells are detached and ended.
@@ -71,15 +73,16 @@ pub fn schemas() -> &'static [Schema] {
 /// What a tool gives back; the error is the text of an error result.
 type Answer = Result<Vec<Content>, String>;
 
-/// Runs one call. Calls with an unknown tool, incomplete or unfitting arguments run nothing and say so.
-pub fn execute(call: &ToolCall, context: &Context) -> ToolResult {
-    let answer = answer(call, context);
+/// Runs one call. Calls with an unknown tool, incomplete or unfitting arguments run nothing and say so. Lines that a
+/// command prints go to `on_line` at once if the context says so.
+pub fn execute(call: &ToolCall, context: &Context, on_line: &mut dyn FnMut(&str)) -> ToolResult {
+    let answer = answer(call, context, on_line);
     let is_error = answer.is_err();
     let content = answer.unwrap_or_else(|text| vec![Content::Text(text)]);
     ToolResult { call_id: call.id.clone(), tool: call.name.clone(), content, is_error }
 }
 
-fn answer(call: &ToolCall, context: &Context) -> Answer {
+fn answer(call: &ToolCall, context: &Context, on_line: &mut dyn FnMut(&str)) -> Answer {
     let Some(schema) = schemas().iter().find(|schema| schema.name == call.name) else {
         return Err(unknown(&call.name));
     };
@@ -96,7 +99,7 @@ fn answer(call: &ToolCall, context: &Context) -> Answer {
     }
     match schema.name {
         "read" => read::run(&args, context),
-        "bash" => bash::run(&args, context),
+        "bash" => bash::run(&args, context, on_line),
         "edit" => edit::run(&args, context),
         "write" => write::run(&args, context),
         other => Err(unknown(other)),
@@ -134,13 +137,14 @@ mod tests {
             groups: ToolGroups::default(),
             surroundings: Surroundings::Container,
             bash_timeout: None,
+            stream: false,
         };
         (base, context)
     }
 
     /// Runs a tool; the text of its result, `Err` when that is an error.
     pub(super) fn call(context: &Context, tool: &str, args: Value) -> Result<String, String> {
-        let result = execute(&ToolCall::from_raw("1", tool, args.to_string()), context);
+        let result = execute(&ToolCall::from_raw("1", tool, args.to_string()), context, &mut |_| {});
         if result.is_error { Err(result.text()) } else { Ok(result.text()) }
     }
 
@@ -169,7 +173,7 @@ mod tests {
     fn cut_off_arguments_run_nothing() {
         let (base, context) = context();
         let cut = ToolCall::from_raw("7", "write", r#"{"path": "a", "content": "half of"#);
-        let result = execute(&cut, &context);
+        let result = execute(&cut, &context, &mut |_| {});
         assert!(result.is_error && result.text().contains("nothing was executed"), "{}", result.text());
         assert_eq!((result.call_id.as_str(), result.tool.as_str()), ("7", "write"));
         assert!(!base.path().join("a").exists());

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::super::read_pieces;
 use super::Reading;
 use crate::cancel::Cancel;
 use crate::env::Environment;
@@ -82,7 +83,7 @@ pub(in crate::session::providers) fn received(
 pub(in crate::session::providers) fn replay<'p, R: Reading>(
     pieces: impl IntoIterator<Item = &'p [u8]>,
     end: End,
-    reading: R,
+    mut reading: R,
 ) -> Result<Assistant, ModelError> {
     let mut pieces = pieces.into_iter();
     let next = || match (pieces.next(), end) {
@@ -90,7 +91,8 @@ pub(in crate::session::providers) fn replay<'p, R: Reading>(
         (None, End::Regular) => Ok(None),
         (None, End::BrokenOff) => Err(ModelError::new(Kind::Network, "the answer broke off")),
     };
-    super::stream(next, reading)?.finish()
+    read_pieces(next, |event| reading.event(&event))?;
+    reading.finish()
 }
 
 /// How a replayed stream ends.
