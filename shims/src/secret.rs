@@ -100,6 +100,25 @@ impl Masker {
         masked
     }
 
+    /// How many bytes at the beginning of a text no secret can reach into, whatever comes after the text.
+    pub fn settled(&self, text: &str) -> usize {
+        let longest = self.needles.first().map_or(0, |(needle, _)| needle.len());
+        let begins = |start: usize| {
+            let rest = &text[start..];
+            self.needles.iter().any(|(needle, _)| needle.len() > rest.len() && needle.starts_with(rest))
+        };
+        let starts = (text.len().saturating_sub(longest)..text.len()).filter(|start| text.is_char_boundary(*start));
+        let mut end = starts.into_iter().find(|start| begins(*start)).unwrap_or(text.len());
+        // A secret that is complete may reach over that place.
+        while let Some(start) = self.needles.iter().find_map(|(needle, _)| {
+            let mut found = text.match_indices(needle.as_str()).map(|(start, _)| start);
+            found.find(|start| (*start..start + needle.len()).contains(&end) && *start < end)
+        }) {
+            end = start;
+        }
+        end
+    }
+
     /// Masks every string inside a JSON value, names of members included.
     pub fn mask_json(&self, value: &mut serde_json::Value) {
         if self.needles.is_empty() {
@@ -190,6 +209,18 @@ mod tests {
     }
 
     #[test]
+    fn says_what_it_has_found() {
+        let (key, token) = (Secret::new("hunter2-very-secret"), Secret::new("hunter2-very-secret-token"));
+        let masker = Masker::labelled([("key", &key), ("token", &token)]);
+        assert_eq!(masker.find("hunter2"), None);
+        let masked = "a *** b *** c ***".to_owned();
+        let text = "a hunter2-very-secret b hunter2-very-secret-token c hunter2-very-secret";
+        assert_eq!(masker.find(text), Some(Finding { label: "token", count: 3, masked }));
+        let masked = "***".to_owned();
+        assert_eq!(masker.find("aHVudGVyMi12ZXJ5LXNlY3JldA=="), Some(Finding { label: "key", count: 1, masked }));
+    }
+
+    #[test]
     fn masks_what_is_encoded_for_urls_whoever_does_it() {
         let masker = Masker::new(&[Secret::new("p a/s+s*w~\u{fc}!'(o)rd")]);
         for encoded in [
@@ -227,15 +258,13 @@ mod tests {
     }
 
     #[test]
-    fn says_what_it_has_found() {
-        let (key, token) = (Secret::new("hunter2-very-secret"), Secret::new("hunter2-very-secret-token"));
-        let masker = Masker::labelled([("key", &key), ("token", &token)]);
-        assert_eq!(masker.find("hunter2"), None);
-        let masked = "a *** b *** c ***".to_owned();
-        let text = "a hunter2-very-secret b hunter2-very-secret-token c hunter2-very-secret";
-        assert_eq!(masker.find(text), Some(Finding { label: "token", count: 3, masked }));
-        let masked = "***".to_owned();
-        assert_eq!(masker.find("aHVudGVyMi12ZXJ5LXNlY3JldA=="), Some(Finding { label: "key", count: 1, masked }));
+    fn what_could_become_a_secret_is_not_settled() {
+        let masker = Masker::new(&[Secret::new("hunter2-secret"), Secret::new("secret-key")]);
+        assert_eq!(masker.settled("a hunter2-secret b"), 18);
+        assert_eq!(masker.settled("a hunter2-"), 2);
+        assert_eq!(masker.settled("a hunter2-secret"), 2, "it may become the other one");
+        assert_eq!(masker.settled("ü"), 2);
+        assert_eq!(Masker::default().settled("hunter2-"), 8);
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::session_log::{SessionLog, UsageSoFar, log_failure};
 use super::setup::Paths;
 use crate::cancel::Cancel;
 use crate::env::Environment;
+use crate::session::event::Event;
 use crate::session::prompt::{Audience, SystemPrompt};
 use crate::session::provider::Model;
 use crate::session::{self, End, Input, ModelChoice, Surroundings, ToolGroups, providers};
@@ -63,7 +64,6 @@ pub(super) fn hold(agent: &Agent, setting: Setting<'_>, report: &Reporter) -> Re
     }
     let input = Input {
         system,
-        prompt,
         models,
         tool_dir: paths.tools.clone(),
         tmp_dir: paths.tmp.clone(),
@@ -73,11 +73,10 @@ pub(super) fn hold(agent: &Agent, setting: Setting<'_>, report: &Reporter) -> Re
         time_limit: Some(agent.timeout),
         limits: agent.config.limits.clone(),
         secrets: report.masker(),
-        cancel,
         tool_groups: tool_groups.clone(),
         surroundings: Surroundings::Container,
     };
-    let outcome = session::run(input, &mut |event| {
+    let outcome = session::run(input, prompt, cancel, &mut |event: Event<'_>| {
         log.handle(&event);
         recorder.iter_mut().for_each(|recorder| recorder.handle(&event));
     });

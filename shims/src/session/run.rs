@@ -12,7 +12,7 @@ use super::guard::Guard;
 use super::limits::Budget;
 use super::lineup::Lineup;
 use super::message::{Content, Message, Stop};
-use super::{End, Input, Outcome, tools};
+use super::{End, Input, Outcome, Owner, tools};
 use crate::cancel::Cancel;
 use crate::wire::usage::Usage;
 
@@ -46,12 +46,11 @@ const MOST_CONTINUATIONS: u32 = 2;
 const CONTINUE: &str =
     "Your last answer was cut off because it reached the output limit. Go on from exactly where it stopped.";
 
-/// Holds one session. Everything that happens is reported to `sink`; nothing is logged.
-pub fn run(mut input: Input, sink: &mut dyn FnMut(Event<'_>)) -> Outcome {
-    let prompt = std::mem::take(&mut input.prompt);
-    match Session::start(input, sink) {
+/// Holds a session of one prompt. Everything that happens is reported to its owner; nothing is logged.
+pub fn run(input: Input, prompt: String, cancel: Cancel, owner: &mut dyn Owner) -> Outcome {
+    match Session::start(input, owner) {
         Ok(mut session) => {
-            let end = session.prompt(prompt, sink);
+            let end = session.prompt(prompt, cancel, owner);
             session.outcome(end)
         }
         Err(reason) => {
@@ -80,18 +79,15 @@ pub struct Session {
 }
 
 impl Session {
-    /// Says something to the model and goes on until it is done.
-    pub fn prompt(&mut self, text: String, sink: &mut dyn FnMut(Event<'_>)) -> End {
-        sink(Event::AgentStart);
-        self.budget.forget_repeats();
-        let end = self.converse(text, sink);
-        sink(Event::AgentEnd);
-        end
-    }
-
-    /// Replaces the cancel token; a used one ends everything at once.
-    pub fn set_cancel(&mut self, cancel: Cancel) {
+    /// Says something to the model and goes on until it is done. `cancel` ends the running request and the running tool;
+    /// the conversation can be continued after that.
+    pub fn prompt(&mut self, text: String, cancel: Cancel, owner: &mut dyn Owner) -> End {
         self.tools.cancel = cancel;
+        owner.hear(Event::AgentStart);
+        self.budget.forget_repeats();
+        let end = self.converse(text, owner);
+        owner.hear(Event::AgentEnd);
+        end
     }
 
     /// Ends the session: kills what its tools have left running, and says how it went.
@@ -100,24 +96,24 @@ impl Session {
         Outcome { end, text: self.text, usage: self.usage, secrets_found: self.guard.found() }
     }
 
-    fn converse(&mut self, text: String, sink: &mut dyn FnMut(Event<'_>)) -> End {
+    fn converse(&mut self, text: String, owner: &mut dyn Owner) -> End {
         let mut to_say = Some(text);
         let mut continuations = 0;
         loop {
             if let Some(end) = self.stopped().or_else(|| self.out_of_budget()) {
                 return end;
             }
-            sink(Event::TurnStart);
+            owner.hear(Event::TurnStart);
             if let Some(text) = to_say.take() {
-                sink(Event::MessageStart(Role::User));
-                self.add(Message::User(vec![Content::Text(text)]), sink);
+                owner.hear(Event::MessageStart(Role::User));
+                self.add(Message::User(vec![Content::Text(text)]), &mut |event| owner.hear(event));
             }
-            let message = match self.respond(sink) {
+            let message = match self.respond(&mut |event| owner.hear(event)) {
                 Ok(message) => message,
                 Err(end) => return end,
             };
-            let (results, after) = self.run_tools(&message, sink);
-            sink(Event::TurnEnd { message: &message, results: &results, usage: self.usage });
+            let (results, after) = self.run_tools(&message, owner);
+            owner.hear(Event::TurnEnd { message: &message, results: &results, usage: self.usage });
             let has_calls = message.calls().next().is_some();
             match after {
                 AfterTools::End(end) => return end,
@@ -127,12 +123,12 @@ impl Session {
                 }
                 AfterTools::GoOn if message.stop != Stop::Length => {
                     if message.text().trim().is_empty() {
-                        sink(Event::Notice(Notice::EmptyResponse));
+                        owner.hear(Event::Notice(Notice::EmptyResponse));
                     }
                     return End::Completed;
                 }
                 AfterTools::GoOn if continuations == MOST_CONTINUATIONS => {
-                    sink(Event::Notice(Notice::OutputLimit));
+                    owner.hear(Event::Notice(Notice::OutputLimit));
                     return End::Completed;
                 }
                 AfterTools::GoOn => {

@@ -199,7 +199,6 @@ fn hold_while(surroundings: Surroundings, table: Value, patient: impl Fn(Duratio
     let cancel = Cancel::new();
     let input = Input {
         system: "You are an autonomous agent.".into(),
-        prompt: "You have been triggered manually.".into(),
         models: vec![choice(table)],
         tool_dir: dir.path().into(),
         tmp_dir: dir.path().into(),
@@ -208,13 +207,13 @@ fn hold_while(surroundings: Surroundings, table: Value, patient: impl Fn(Duratio
         deadline: None,
         time_limit: None,
         limits: Limits::default(),
-        cancel: cancel.clone(),
-        tool_groups: ToolGroups::default(),
         secrets: Masker::default(),
+        tool_groups: ToolGroups::default(),
         surroundings,
     };
     let (mut failures, mut wait, mut notices, mut tools) = (Vec::new(), None, Vec::new(), 0);
-    let outcome = run(input, &mut |event| match event {
+    let prompt = "You have been triggered manually.".to_owned();
+    let outcome = run(input, prompt, cancel.clone(), &mut |event: Event<'_>| match event {
         Event::AttemptFailed(error) => failures.push(error.clone()),
         Event::RetryStart(retry) if !patient(retry.delay) => {
             wait = Some((retry.phase, retry.delay));

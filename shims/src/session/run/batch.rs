@@ -1,11 +1,12 @@
 //! The tool calls of one message (agent-session.md §6.3, §22.3).
 
+use std::path::Path;
 use std::time::Instant;
 
 use super::super::event::{Event, Notice, Role};
 use super::super::message::{Assistant, Message, ToolCall, ToolResult};
 use super::super::tools::Surroundings;
-use super::super::{End, history, tools};
+use super::super::{End, Owner, Permit, history, tools};
 use super::Session;
 use super::crew::{Crew, Progress};
 
@@ -32,15 +33,11 @@ pub(super) enum AfterTools {
 impl Session {
     /// Runs the calls of a message: those that only look and those that run commands at the same time when that is
     /// configured, all others one after another.
-    pub(super) fn run_tools(
-        &mut self,
-        message: &Assistant,
-        sink: &mut dyn FnMut(Event<'_>),
-    ) -> (Vec<ToolResult>, AfterTools) {
+    pub(super) fn run_tools(&mut self, message: &Assistant, owner: &mut dyn Owner) -> (Vec<ToolResult>, AfterTools) {
         let calls: Vec<&ToolCall> = message.calls().collect();
         let (results, mut after) = match self.threads_for(&calls) {
-            1 => self.run_in_turn(&calls, sink),
-            threads => self.run_together(&calls, threads, sink),
+            1 => self.run_in_turn(&calls, owner),
+            threads => self.run_together(&calls, threads, owner),
         };
         if history::drop_old_images(&mut self.messages) {
             self.forget_bound_thinking();
@@ -52,20 +49,22 @@ impl Session {
         (results, after)
     }
 
-    /// In how many threads calls run. What changes files must not depend on luck.
+    /// In how many threads calls run. What changes files must not depend on luck, and who is asked about calls is asked
+    /// about one after another.
     fn threads_for(&self, calls: &[&ToolCall]) -> usize {
+        let nobody_is_asked = self.tools.surroundings == Surroundings::Container;
         let may_run_together = calls.iter().all(|call| matches!(call.name.as_str(), "read" | "bash"));
-        if may_run_together { self.threads.min(calls.len()).max(1) } else { 1 }
+        if nobody_is_asked && may_run_together { self.threads.min(calls.len()).max(1) } else { 1 }
     }
 
-    fn run_in_turn(&mut self, calls: &[&ToolCall], sink: &mut dyn FnMut(Event<'_>)) -> (Vec<ToolResult>, AfterTools) {
+    fn run_in_turn(&mut self, calls: &[&ToolCall], owner: &mut dyn Owner) -> (Vec<ToolResult>, AfterTools) {
         let mut results = Vec::new();
         for call in calls {
             if let Some(end) = self.stopped() {
                 return (results, AfterTools::End(end));
             }
-            let result = self.run_tool(call, sink);
-            let end = self.hopeless(&result, sink);
+            let result = self.run_tool(call, owner);
+            let end = self.hopeless(&result, owner);
             results.push(result);
             if let Some(end) = end {
                 return (results, AfterTools::End(end));
@@ -74,14 +73,14 @@ impl Session {
         (results, AfterTools::GoOn)
     }
 
-    fn run_tool(&mut self, call: &ToolCall, sink: &mut dyn FnMut(Event<'_>)) -> ToolResult {
-        sink(Event::ToolStart(call));
+    fn run_tool(&mut self, call: &ToolCall, owner: &mut dyn Owner) -> ToolResult {
+        owner.hear(Event::ToolStart(call));
         let started = Instant::now();
         self.budget.count_call();
-        let mut result = tools::execute(call, &self.tools, &mut |line| sink(Event::ToolOutput { call, line }));
-        self.guard.inspect(&mut result, sink);
-        sink(Event::ToolEnd { call, result: &result, took: started.elapsed() });
-        self.add_result(call, &result, sink);
+        let mut result = tools::execute(call, &self.tools, &mut Asking { call, owner });
+        self.guard.inspect(&mut result, &mut |event| owner.hear(event));
+        owner.hear(Event::ToolEnd { call, result: &result, took: started.elapsed() });
+        self.add_result(call, &result, owner);
         result
     }
 
@@ -89,43 +88,43 @@ impl Session {
         &mut self,
         calls: &[&ToolCall],
         threads: usize,
-        sink: &mut dyn FnMut(Event<'_>),
+        owner: &mut dyn Owner,
     ) -> (Vec<ToolResult>, AfterTools) {
         let crew = Crew { calls, context: &self.tools, deadline: self.deadline };
         let (budget, guard) = (&mut self.budget, &mut self.guard);
         let done = crew.run(threads, &mut |progress| match progress {
             Progress::Started(index) => {
                 budget.count_call();
-                sink(Event::ToolStart(calls[index]));
+                owner.hear(Event::ToolStart(calls[index]));
             }
-            Progress::Printed { index, line } => sink(Event::ToolOutput { call: calls[index], line }),
+            Progress::Printed { index, line } => owner.hear(Event::ToolOutput { call: calls[index], line }),
             Progress::Done { index, result, took } => {
-                guard.inspect(result, sink);
-                sink(Event::ToolEnd { call: calls[index], result, took });
+                guard.inspect(result, &mut |event| owner.hear(event));
+                owner.hear(Event::ToolEnd { call: calls[index], result, took });
             }
         });
         let Some(done) = done else {
-            return self.run_in_turn(calls, sink);
+            return self.run_in_turn(calls, owner);
         };
         let mut results = Vec::with_capacity(done.len());
         for (call, result) in calls.iter().zip(done) {
-            results.extend(result.inspect(|result| self.add_result(call, result, sink)));
+            results.extend(result.inspect(|result| self.add_result(call, result, owner)));
         }
-        let hopeless = results.iter().find_map(|result| self.hopeless(result, sink));
+        let hopeless = results.iter().find_map(|result| self.hopeless(result, owner));
         let stopped = || if results.len() < calls.len() { self.stopped() } else { None };
         let after = hopeless.or_else(stopped).map_or(AfterTools::GoOn, AfterTools::End);
         (results, after)
     }
 
-    fn add_result(&mut self, call: &ToolCall, result: &ToolResult, sink: &mut dyn FnMut(Event<'_>)) {
+    fn add_result(&mut self, call: &ToolCall, result: &ToolResult, owner: &mut dyn Owner) {
         self.budget.count_result(call, result);
-        sink(Event::MessageStart(Role::ToolResult));
-        self.add(Message::ToolResult(result.clone()), sink);
+        owner.hear(Event::MessageStart(Role::ToolResult));
+        self.add(Message::ToolResult(result.clone()), &mut |event| owner.hear(event));
     }
 
     /// Counts a result that looks like a missing permission. In a container nobody is there to give it: too many of
     /// them are the end.
-    fn hopeless(&mut self, result: &ToolResult, sink: &mut dyn FnMut(Event<'_>)) -> Option<End> {
+    fn hopeless(&mut self, result: &ToolResult, owner: &mut dyn Owner) -> Option<End> {
         if self.tools.surroundings != Surroundings::Container || !is_permission_error(result) {
             return None;
         }
@@ -133,8 +132,24 @@ impl Session {
         if self.permission_hits < MOST_PERMISSION_ERRORS {
             return None;
         }
-        sink(Event::Notice(Notice::RepeatedPermissionErrors));
+        owner.hear(Event::Notice(Notice::RepeatedPermissionErrors));
         Some(End::Aborted)
+    }
+}
+
+/// Asks and tells the owner about one call.
+struct Asking<'a> {
+    call: &'a ToolCall,
+    owner: &'a mut dyn Owner,
+}
+
+impl tools::Attendant for Asking<'_> {
+    fn permit(&mut self, target: Option<&Path>) -> Permit {
+        self.owner.permit(self.call, target)
+    }
+
+    fn printed(&mut self, line: &str) {
+        self.owner.hear(Event::ToolOutput { call: self.call, line });
     }
 }
 

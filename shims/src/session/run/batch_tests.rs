@@ -1,13 +1,17 @@
 //! What the results of tools do to a session.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::bench::{Bench, calls, said};
+use serde_json::json;
+
+use super::bench::{Bench, calls, name, said};
 use crate::secret::{Masker, Secret};
 use crate::session::error::ModelError;
+use crate::session::event::Event;
 use crate::session::message::{Assistant, Block, Stop, ToolCall};
-use crate::session::{End, Surroundings};
+use crate::session::{End, Owner, Permit, Surroundings};
 use crate::wire::config::Limits;
 
 #[test]
@@ -155,4 +159,45 @@ fn what_commands_print_is_reported_while_they_run_if_wanted() {
         assert!(parallel > 1 || first_line.is_none_or(|line| line < first_end));
         assert_eq!(seen.last_results(), ["one\ntwo\nthree", "(no output)"]);
     }
+}
+
+/// Refuses what says so.
+struct Strict(Vec<String>);
+
+impl Owner for Strict {
+    fn hear(&mut self, event: Event<'_>) {
+        self.0.push(name(&event));
+    }
+
+    fn permit(&mut self, call: &ToolCall, target: Option<&Path>) -> Permit {
+        self.0.push(format!(
+            "asked {} {}",
+            call.name,
+            target.map(Path::display).map(|path| path.to_string()).unwrap_or_default()
+        ));
+        if call.raw.contains("refuse") { Permit::Refused("not this".into()) } else { Permit::Granted }
+    }
+}
+
+#[test]
+fn a_call_runs_only_when_its_owner_permits_it() {
+    let write = |id: &str, path: &str| {
+        let args = json!({"path": path, "content": "x"});
+        Block::ToolCall(ToolCall::from_raw(id, "write", args.to_string()))
+    };
+    let mut response = calls(&["touch made", "touch refused", "ls"]).unwrap();
+    let invalid = Block::ToolCall(ToolCall::from_raw("c", "write", "{}"));
+    response.content.splice(2..2, [write("a", "granted.txt"), write("b", "refused.txt"), invalid]);
+    let bench = Bench::new(vec![Ok(response), said("I see")]);
+    let dir = bench.dir.path().to_owned();
+    let mut owner = Strict(Vec::new());
+    let seen = bench.run_for(&mut owner);
+    let asked: Vec<&str> = owner.0.iter().filter_map(|event| event.strip_prefix("asked ")).collect();
+    let [granted, refused] = ["granted.txt", "refused.txt"].map(|file| format!("write {}", dir.join(file).display()));
+    assert_eq!(asked, ["bash ", "bash ", &granted, &refused, "bash "], "nothing is asked about what cannot run");
+    let results = seen.last_results();
+    assert_eq!(
+        (results[1].as_str(), results[3].as_str(), results[5].as_str()),
+        ("not this", "not this", "granted.txt\nmade\n")
+    );
 }

@@ -15,7 +15,7 @@ use crate::session::event::{Event, RetryPhase};
 use crate::session::message::{Assistant, Block, Message, Stop, ToolCall};
 use crate::session::provider::{Delta, Model, Provider, Request};
 use crate::session::registry::{Facts, Thinking};
-use crate::session::{End, Input, Outcome, Surroundings, ToolGroups, estimate};
+use crate::session::{End, Input, Outcome, Owner, Surroundings, ToolGroups, estimate};
 use crate::wire::config::{Limits, Price};
 use crate::wire::usage::Usage;
 
@@ -27,7 +27,7 @@ pub(super) struct Script {
     pub(super) summaries: VecDeque<Result<Assistant, ModelError>>,
     /// Whether the input is counted, or as the answer says.
     pub(super) counts: bool,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    pub(super) asked: Arc<Mutex<Vec<Asked>>>,
     pub(super) on_send: Box<dyn FnMut()>,
 }
 
@@ -153,7 +153,6 @@ impl Bench {
     pub(super) fn input(&self) -> Input {
         Input {
             system: self.system.clone(),
-            prompt: String::new(),
             models: Vec::new(),
             tool_dir: self.dir.path().into(),
             tmp_dir: self.dir.path().into(),
@@ -163,21 +162,26 @@ impl Bench {
             time_limit: self.time_limit,
             limits: self.limits.clone(),
             secrets: self.secrets.clone(),
-            cancel: self.cancel.clone(),
             tool_groups: ToolGroups::default(),
             surroundings: self.surroundings,
         }
     }
 
     pub(super) fn run(self) -> Seen {
-        let (asked, input) = (self.script.asked.clone(), self.input());
+        let mut events = Vec::new();
+        let seen = self.run_for(&mut |event: Event<'_>| events.push(name(&event)));
+        Seen { events, ..seen }
+    }
+
+    /// The events are the owner's.
+    pub(super) fn run_for(self, owner: &mut dyn Owner) -> Seen {
+        let (asked, input, cancel) = (self.script.asked.clone(), self.input(), self.cancel.clone());
         let models = std::iter::once(self.script).chain(self.others);
         let models = models.map(|script| Box::new(script) as Box<dyn Provider>).collect();
         let mut session = Session::with_models(input, models);
-        let mut events = Vec::new();
-        let end = session.prompt("do it".into(), &mut |event| events.push(name(&event)));
+        let end = session.prompt("do it".into(), cancel, owner);
         let (asked, messages) = (asked.lock().unwrap().clone(), session.messages.clone());
-        Seen { outcome: session.outcome(end), events, asked, messages }
+        Seen { outcome: session.outcome(end), events: Vec::new(), asked, messages }
     }
 }
 

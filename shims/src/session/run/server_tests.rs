@@ -4,7 +4,9 @@ use serde_json::{Value, json};
 
 use super::bench::{Bench, name};
 use super::{Session, run};
+use crate::cancel::Cancel;
 use crate::secret::Secret;
+use crate::session::event::Event;
 use crate::session::fake::{Fake, Given};
 use crate::session::{End, ModelChoice, Outcome};
 
@@ -16,10 +18,9 @@ fn run_against(server: &Fake, config: Value) -> (Vec<String>, Outcome) {
     table.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
     let config = serde_json::from_value(table).unwrap();
     let mut input = Bench::new(Vec::new()).input();
-    input.prompt = "do it".into();
     input.models = vec![ModelChoice { config, key: Some(Secret::new("k")) }];
     let mut events = Vec::new();
-    let outcome = run(input, &mut |event| events.push(name(&event)));
+    let outcome = run(input, "do it".into(), Cancel::new(), &mut |event: Event<'_>| events.push(name(&event)));
     (events, outcome)
 }
 
@@ -94,7 +95,7 @@ fn a_limit_on_the_cost_needs_a_price() {
         let config = serde_json::from_value(model.clone()).unwrap();
         input.models = vec![ModelChoice { config, key: Some(Secret::new("k")) }];
         input.limits.max_cost = Some(1.0);
-        let error = Session::start(input, &mut |_| {}).err();
+        let error = Session::start(input, &mut |_: Event<'_>| {}).err();
         assert_eq!(error.is_none(), starts, "{model} {error:?}");
         assert!(error.is_none_or(|error| error.contains("model.cost")));
     }
@@ -111,7 +112,7 @@ fn a_fallback_model_that_cannot_work_is_named() {
     let choice = |model: Value| ModelChoice { config: serde_json::from_value(model).unwrap(), key: None };
     let broken = json!({"provider": "custom", "api": "google", "model": "g"});
     input.models = vec![choice(json!({"provider": "mock", "model": "echo"})), choice(broken)];
-    let error = Session::start(input, &mut |_| {}).err().unwrap();
+    let error = Session::start(input, &mut |_: Event<'_>| {}).err().unwrap();
     assert!(error.starts_with("fallback model custom:g: model.baseUrl is missing"), "{error}");
 }
 

@@ -7,24 +7,25 @@ use super::super::limits::Budget;
 use super::super::lineup::Lineup;
 use super::super::provider::Provider;
 use super::super::registry::Registry;
-use super::super::{Input, ModelChoice, providers, tools};
+use super::super::{Input, ModelChoice, Owner, providers, tools};
 use super::Session;
 use super::context::Room;
+use crate::cancel::Cancel;
 use crate::wire::config::ModelConfig;
 use crate::wire::usage::Usage;
 
 impl Session {
-    /// Makes the models of the list ready; the prompt is not used.
+    /// Makes the models of the list ready.
     ///
     /// # Errors
     /// What is wrong with the configuration of a model, for people.
-    pub fn start(input: Input, sink: &mut dyn FnMut(Event<'_>)) -> Result<Self, String> {
+    pub fn start(input: Input, owner: &mut dyn Owner) -> Result<Self, String> {
         let Some(first) = input.models.first() else {
             return Err("no model configured; add [model] to the configuration".into());
         };
         let mut models: Vec<Box<dyn Provider>> = Vec::with_capacity(input.models.len());
         for choice in &input.models {
-            let model = providers::connect(choice, &input.environment, &mut |notice| sink(Event::Notice(notice)))
+            let model = providers::connect(choice, &input.environment, &mut |notice| owner.hear(Event::Notice(notice)))
                 .and_then(|model| check_price(&choice.config, input.limits.max_cost).map(|()| model));
             models.push(match models.is_empty() {
                 true => model?,
@@ -33,7 +34,7 @@ impl Session {
                 })?,
             });
         }
-        announce(first, &*models[0], sink);
+        announce(first, &*models[0], owner);
         Ok(Self::with_models(input, models))
     }
 
@@ -48,7 +49,7 @@ impl Session {
                 dir: input.tool_dir,
                 tmp_dir: input.tmp_dir,
                 environment: input.environment,
-                cancel: input.cancel,
+                cancel: Cancel::new(),
                 groups: input.tool_groups,
                 surroundings: input.surroundings,
                 bash_timeout: input.limits.bash_timeout.filter(|seconds| *seconds > 0),
@@ -74,9 +75,9 @@ fn check_price(config: &ModelConfig, max_cost: Option<f64>) -> Result<(), String
     Err(format!("limits.maxCost needs the price of {}:{}; set model.cost", config.provider, config.model))
 }
 
-fn announce(choice: &ModelChoice, provider: &dyn Provider, sink: &mut dyn FnMut(Event<'_>)) {
+fn announce(choice: &ModelChoice, provider: &dyn Provider, owner: &mut dyn Owner) {
     let model = provider.model();
-    sink(Event::Created(Created {
+    owner.hear(Event::Created(Created {
         provider: &model.provider,
         model: &model.id,
         thinking: choice.config.thinking_level.as_deref(),

@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::CONTINUE;
 use super::bench::{Asked, Bench, assert_failed, calls, cut_off, failed, rejected, said};
+use super::{CONTINUE, Session};
+use crate::cancel::Cancel;
 use crate::session::error::{Kind, ModelError};
+use crate::session::event::Event;
 use crate::session::message::{Block, Content, Message};
 use crate::session::{End, classify};
 use crate::wire::usage::Usage;
@@ -182,4 +184,20 @@ fn a_request_larger_than_the_window_is_an_overflow_even_if_it_was_answered() {
     let mut answer = said("ok").unwrap();
     answer.usage = Usage { input_tokens: 60_000, cache_read_tokens: 40_001, ..Usage::default() };
     assert_failed(&Bench::new(vec![Ok(answer)]).run().outcome, Kind::ContextOverflow);
+}
+
+#[test]
+fn a_conversation_goes_on_after_it_was_cancelled() {
+    let mut bench = Bench::new(vec![failed(Kind::Network), said("hello again")]);
+    let first = Cancel::new();
+    let token = first.clone();
+    bench.script.on_send = Box::new(move || token.cancel());
+    let (asked, input) = (bench.script.asked.clone(), bench.input());
+    let mut session = Session::with_models(input, vec![Box::new(bench.script)]);
+    let ignore = &mut |_: Event<'_>| {};
+    assert!(matches!(session.prompt("one".into(), first, ignore), End::Cancelled));
+    assert!(matches!(session.prompt("two".into(), Cancel::new(), ignore), End::Completed));
+    let asked = asked.lock().unwrap();
+    assert_eq!(asked.len(), 2);
+    assert!(matches!(&asked[1].messages[..], [Message::User(_), Message::User(_)]), "{:?}", asked[1].messages);
 }

@@ -3,12 +3,13 @@
 //! [`schemas`] is what models are told, [`execute`] runs one call. A failing tool is a result like any other, with
 //! `is_error` set: nothing here ends a session.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::Permit;
 use super::message::{Content, ToolCall, ToolResult};
 use crate::cancel::Cancel;
 use crate::env::Environment;
@@ -24,6 +25,7 @@ mod truncate;
 mod write;
 
 pub use groups::ToolGroups;
+use paths::ToolPath;
 
 /// What tools work with.
 #[derive(Clone)]
@@ -73,16 +75,33 @@ pub fn schemas() -> &'static [Schema] {
 /// What a tool gives back; the error is the text of an error result.
 type Answer = Result<Vec<Content>, String>;
 
-/// Runs one call. Calls with an unknown tool, incomplete or unfitting arguments run nothing and say so. Lines that a
-/// command prints go to `on_line` at once if the context says so.
-pub fn execute(call: &ToolCall, context: &Context, on_line: &mut dyn FnMut(&str)) -> ToolResult {
-    let answer = answer(call, context, on_line);
+/// Who is there while a call runs.
+pub trait Attendant {
+    /// Decides just before it runs. `target` is the file that it is about, if it is about one.
+    fn permit(&mut self, target: Option<&Path>) -> Permit {
+        let _ = target;
+        Permit::Granted
+    }
+
+    /// Hears a line that a command has printed, at once.
+    fn printed(&mut self, line: &str) {
+        let _ = line;
+    }
+}
+
+/// Nobody: everything may run.
+impl Attendant for () {}
+
+/// Runs one call. Calls with an unknown tool, incomplete or unfitting arguments run nothing and say so; all others need a
+/// permit. Lines that a command prints are told if the context says so.
+pub fn execute(call: &ToolCall, context: &Context, attendant: &mut dyn Attendant) -> ToolResult {
+    let answer = answer(call, context, attendant);
     let is_error = answer.is_err();
     let content = answer.unwrap_or_else(|text| vec![Content::Text(text)]);
     ToolResult { call_id: call.id.clone(), tool: call.name.clone(), content, is_error }
 }
 
-fn answer(call: &ToolCall, context: &Context, on_line: &mut dyn FnMut(&str)) -> Answer {
+fn answer(call: &ToolCall, context: &Context, attendant: &mut dyn Attendant) -> Answer {
     let Some(schema) = schemas().iter().find(|schema| schema.name == call.name) else {
         return Err(unknown(&call.name));
     };
@@ -97,9 +116,17 @@ fn answer(call: &ToolCall, context: &Context, on_line: &mut dyn FnMut(&str)) -> 
     if context.cancel.is_cancelled() {
         return Err("Aborted before it started".into());
     }
+    let target = match schema.name {
+        "read" => Some(ToolPath::existing(args.text("path"), context)),
+        "edit" | "write" => Some(ToolPath::new(args.text("path"), context)),
+        _ => None,
+    };
+    if let Permit::Refused(reason) = attendant.permit(target.as_ref().map(ToolPath::full)) {
+        return Err(reason);
+    }
     match schema.name {
         "read" => read::run(&args, context),
-        "bash" => bash::run(&args, context, on_line),
+        "bash" => bash::run(&args, context, &mut |line| attendant.printed(line)),
         "edit" => edit::run(&args, context),
         "write" => write::run(&args, context),
         other => Err(unknown(other)),
@@ -144,7 +171,7 @@ mod tests {
 
     /// Runs a tool; the text of its result, `Err` when that is an error.
     pub(super) fn call(context: &Context, tool: &str, args: Value) -> Result<String, String> {
-        let result = execute(&ToolCall::from_raw("1", tool, args.to_string()), context, &mut |_| {});
+        let result = execute(&ToolCall::from_raw("1", tool, args.to_string()), context, &mut ());
         if result.is_error { Err(result.text()) } else { Ok(result.text()) }
     }
 
@@ -173,7 +200,7 @@ mod tests {
     fn cut_off_arguments_run_nothing() {
         let (base, context) = context();
         let cut = ToolCall::from_raw("7", "write", r#"{"path": "a", "content": "half of"#);
-        let result = execute(&cut, &context, &mut |_| {});
+        let result = execute(&cut, &context, &mut ());
         assert!(result.is_error && result.text().contains("nothing was executed"), "{}", result.text());
         assert_eq!((result.call_id.as_str(), result.tool.as_str()), ("7", "write"));
         assert!(!base.path().join("a").exists());
