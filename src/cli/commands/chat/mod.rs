@@ -45,7 +45,7 @@ pub(crate) fn run(args: Chat) -> Result<u8> {
     let groups = ToolGroups::default();
     let (signals, wake) = Signals::listen(groups.clone())?;
     let choices = models::choose(&subject, &site, &signals.token(), &mut warn)?;
-    let tools = Tools::prepare(&subject, &site, &mut warn)?;
+    let tools = Tools::prepare(&subject, &site, groups, &mut warn)?;
     signals.remove_at_the_end(tools.directories().map(ToOwned::to_owned));
     if subject.agent.is_some() {
         gateway::problem(&site).iter().for_each(|problem| warn(problem));
@@ -54,16 +54,13 @@ pub(crate) fn run(args: Chat) -> Result<u8> {
         return Ok(status);
     }
     let mut view = view(&args, interaction, wake, &signals, &subject, &tools, &choices)?;
-    let input = input(&site, &subject, &tools, choices, groups)?;
+    let input = input(&site, &subject, &tools, choices)?;
     let session = Session::start(input, &mut view).map_err(ConfigError)?;
     let mut conversation = Conversation { session, view, signals };
-    let status = match args.message {
+    match args.message {
         Some(message) => conversation.once(message),
         None => conversation.hold(&subject, &site),
-    };
-    // What the tools have left running goes before what they were given.
-    conversation.session.outcome(End::Completed);
-    status
+    }
 }
 
 /// What cannot be without anything else being looked at.
@@ -73,7 +70,8 @@ fn check(args: &Chat, interaction: Interaction) -> Result<()> {
             bail!(UsageError("error: option '-m, --message <text>' argument is empty".to_owned()))
         }
         None if interaction == Interaction::Nobody => bail!(UsageError(
-            "error: a chat needs a terminal; without one, send a single message with --message <text>".to_owned()
+            "error: a chat needs a person at a terminal; without one, send a single message with --message <text>"
+                .to_owned()
         )),
         _ => Ok(()),
     }
@@ -117,13 +115,7 @@ fn view(
     })
 }
 
-fn input(
-    site: &Site,
-    subject: &Subject<'_>,
-    tools: &Tools,
-    models: Vec<ModelChoice>,
-    tool_groups: ToolGroups,
-) -> Result<Input> {
+fn input(site: &Site, subject: &Subject<'_>, tools: &Tools, models: Vec<ModelChoice>) -> Result<Input> {
     let (path, context) = subject.context(site, &tools.loaded)?;
     let system = SystemPrompt {
         agent: subject.name(),
@@ -148,7 +140,7 @@ fn input(
         deadline: None,
         time_limit: None,
         limits: subject.limits.clone(),
-        tool_groups,
+        tool_groups: tools.groups.clone(),
         surroundings: Surroundings::Terminal,
     })
 }
@@ -187,7 +179,7 @@ impl Conversation {
                     Ok(Typed::Ended) => return Ok(0),
                     Ok(Typed::Interrupted) if self.signals.is_second_interrupt() => return Err(Interrupted.into()),
                     Ok(Typed::Interrupted) => continue,
-                    Err(error) => return self.signals.ended().map_or(Err(error), Ok),
+                    Err(error) => return self.signals.ended().ok_or(error),
                 },
             };
             let end = self.say(message)?;
@@ -201,7 +193,9 @@ impl Conversation {
                 End::Cancelled => self.view.page.note("[cancelled]"),
                 _ => {}
             }
-            self.view.page.note(&format!("[{}]", usage_text(self.view.usage)));
+            if self.view.usage.total_tokens > 0 {
+                self.view.page.note(&format!("[{}]", usage_text(self.view.usage)));
+            }
         }
     }
 

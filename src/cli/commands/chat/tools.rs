@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use shims::env::Environment;
+use shims::session::ToolGroups;
 use shims::tool_environment::{set_credential_variables, set_up_https, set_up_ssh};
 
 use super::subject::Subject;
@@ -21,8 +22,10 @@ const KIND: &str = "al-chat";
 /// Variables in which a container may be given credentials; tools never see them.
 const SECRET_VARIABLES: &str = "AL_SECRET_";
 
-/// Everything the tools are given. Dropping it removes what of it is on disk.
+/// Everything the tools are given. Dropping it ends what they have left running, and removes what of it is on disk.
 pub(super) struct Tools {
+    /// The processes that they start.
+    pub(super) groups: ToolGroups,
     pub(super) environment: Environment,
     /// Credentials that are in the environment.
     pub(super) loaded: Vec<CredentialRef>,
@@ -39,9 +42,15 @@ impl Tools {
     ///
     /// # Errors
     /// A credential that cannot be read or used, or a directory that cannot be made.
-    pub(super) fn prepare(subject: &Subject<'_>, site: &Site, warn: &mut dyn FnMut(&str)) -> Result<Self> {
+    pub(super) fn prepare(
+        subject: &Subject<'_>,
+        site: &Site,
+        groups: ToolGroups,
+        warn: &mut dyn FnMut(&str),
+    ) -> Result<Self> {
         let scratch = PrivateDir::create(&std::env::temp_dir(), KIND)?;
         let mut tools = Self {
+            groups,
             environment: without_secret_variables(&site.environment),
             loaded: Vec::new(),
             secrets: Vec::new(),
@@ -86,6 +95,12 @@ impl Tools {
     /// The directories that have to go with this.
     pub(super) fn directories(&self) -> impl Iterator<Item = &Path> {
         std::iter::once(&self.scratch).chain(&self.keys).map(PrivateDir::path)
+    }
+}
+
+impl Drop for Tools {
+    fn drop(&mut self) {
+        self.groups.close();
     }
 }
 

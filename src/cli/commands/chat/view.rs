@@ -10,7 +10,6 @@ use shims::wire::usage::Usage;
 
 use super::show::{self, Kind};
 use super::signals::Signals;
-use super::subject::real;
 use crate::base::clock::seconds;
 use crate::base::files::absolute_lexically;
 use crate::base::term::{Style, sgr};
@@ -103,9 +102,10 @@ impl Owner for View {
 
 /// Whether a file is not below a directory, links resolved.
 fn is_outside(file: &Path, dir: &Path) -> bool {
-    let dir = real(dir);
-    let file = file.canonicalize().unwrap_or_else(|_| absolute_lexically(file, &dir));
-    !file.starts_with(dir)
+    // Of a file that is not there at least the directory may be.
+    let by_directory = || Some(file.parent()?.canonicalize().ok()?.join(file.file_name()?));
+    let file = file.canonicalize().ok().or_else(by_directory).unwrap_or_else(|| absolute_lexically(file, dir));
+    !file.starts_with(dir.canonicalize().as_deref().unwrap_or(dir))
 }
 
 /// Where a conversation is printed. Everything is masked, and no control character of the model or a tool gets through.
@@ -174,8 +174,8 @@ impl Page {
                 }
             },
             Event::AttemptFailed(_) => self.withdraw(),
-            Event::ToolStart(call) => self.lines(show::call(call)),
-            Event::ToolEnd { result, .. } => self.lines(show::result(result)),
+            Event::ToolStart(call) => self.lines(show::call(call, &self.masker)),
+            Event::ToolEnd { result, .. } => self.lines(show::result(result, &self.masker)),
             Event::RetryStart(retry) => {
                 let phase = if retry.phase == RetryPhase::Slow { ", slowly" } else { "" };
                 self.note(&format!(
