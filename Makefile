@@ -12,14 +12,16 @@ STATIC := -C target-feature=+crt-static
 # Relocations in their short form, which a static program needs a C library of 2.36 or newer for.
 STATIC += $(shell getconf GNU_LIBC_VERSION 2>/dev/null | \
 	awk '{ split($$2, v, "."); if (v[1] > 2 || v[2] >= 36) print "-C link-arg=-Wl,-z,pack-relative-relocs" }')
+# Linked by the compiler's own linker, the program's idle memory is a third less in this order.
+ORDER = $(if $(filter $(TARGET),$(shell rustc -vV | sed -n 's/^host: //p')),-C linker=build/ordering-cc)
 AL := $(TARGET_DIR)/al
 AL_MAX_BYTES := 12000000
 
-.PHONY: all demo test check test-slow bench shims dist install verify setup clean help
+.PHONY: all demo test check test-slow bench shims hot-functions dist install verify setup clean help
 .DEFAULT_GOAL := all
 
 all: ## build target/al, one static file
-	RUSTFLAGS="$(RUSTFLAGS) $(STATIC)" cargo build --release --locked --bin al --target $(TARGET)
+	RUSTFLAGS="$(RUSTFLAGS) $(STATIC) $(ORDER)" cargo build --release --locked --bin al --target $(TARGET)
 	@install -m 755 $(TARGET_DIR)/$(TARGET)/release/al $(AL)
 	@echo "built $(AL), $$(stat -c %s $(AL)) bytes"
 
@@ -52,6 +54,11 @@ shims: ## the in-container programs alone, into dist/shims
 		--target $(TARGET) --target-dir $(TARGET_DIR)/shims
 	@install -D -m 755 -t dist/shims $(TARGET_DIR)/shims/$(TARGET)/release/al-agent $(TARGET_DIR)/shims/$(TARGET)/release/al-shim
 	@ls -l dist/shims
+
+hot-functions: setup # which functions `make all` puts side by side; takes minutes and valgrind
+	RUSTFLAGS="$(RUSTFLAGS) $(STATIC) $(ORDER)" \
+	cargo rustc --release --locked --bin al --target $(TARGET) -- -C strip=none
+	@scripts/hot-functions $(TARGET_DIR)/$(TARGET)/release/al build/hot-functions.txt
 
 dist: all verify ## a tarball to give away, with checksums, into dist
 	@mkdir -p dist

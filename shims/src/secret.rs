@@ -1,6 +1,7 @@
 //! Secret values, and taking them out of text.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
@@ -40,26 +41,58 @@ impl Secret {
 /// also line by line (containers.md §11.1).
 #[derive(Default, Clone)]
 pub struct Masker {
-    /// Longest first, so that a value containing another one is replaced whole.
-    needles: Vec<String>,
+    /// With the label of the secret. Longest first, so that a value containing another one is replaced whole.
+    needles: Vec<(String, String)>,
+}
+
+/// What a [`Masker`] has found in a text.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Finding<'m> {
+    /// Label of one of the secrets.
+    pub label: &'m str,
+    /// Occurrences of all of them.
+    pub count: u64,
+    pub masked: String,
 }
 
 impl Masker {
     /// A masker for these values.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
-        let mut needles = BTreeSet::new();
-        for secret in secrets {
-            add_forms(secret.expose().trim(), &mut needles);
+        Self::labelled(secrets.into_iter().map(|secret| ("", secret)))
+    }
+
+    /// A masker for these values, each with a label that may be shown. A value with several labels has the last one.
+    pub fn labelled<'a>(secrets: impl IntoIterator<Item = (&'a str, &'a Secret)>) -> Self {
+        let mut needles = BTreeMap::new();
+        for (label, secret) in secrets {
+            let mut forms = BTreeSet::new();
+            add_forms(secret.expose().trim(), &mut forms);
+            needles.extend(forms.into_iter().map(|form| (form, label.to_owned())));
         }
-        let mut needles: Vec<String> = needles.into_iter().collect();
-        needles.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        let mut needles: Vec<(String, String)> = needles.into_iter().collect();
+        needles.sort_by(|(a, _), (b, _)| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         Self { needles }
     }
 
+    /// The secrets in a text; `None` when there is none.
+    pub fn find(&self, text: &str) -> Option<Finding<'_>> {
+        let mut masked = Cow::Borrowed(text);
+        let mut found: Option<(&str, u64)> = None;
+        for (needle, label) in &self.needles {
+            let count = masked.matches(needle.as_str()).count() as u64;
+            if count > 0 {
+                masked = masked.replace(needle.as_str(), MASK).into();
+                let (first, before) = found.unwrap_or((label, 0));
+                found = Some((first, before + count));
+            }
+        }
+        found.map(|(label, count)| Finding { label, count, masked: masked.into_owned() })
+    }
+
     /// The text without any of the secrets; borrowed when there was none.
-    pub fn mask<'t>(&self, text: &'t str) -> std::borrow::Cow<'t, str> {
-        let mut masked = std::borrow::Cow::Borrowed(text);
-        for needle in &self.needles {
+    pub fn mask<'t>(&self, text: &'t str) -> Cow<'t, str> {
+        let mut masked = Cow::Borrowed(text);
+        for (needle, _) in &self.needles {
             if masked.contains(needle.as_str()) {
                 masked = masked.replace(needle.as_str(), MASK).into();
             }
@@ -69,15 +102,15 @@ impl Masker {
 
     /// How many bytes at the beginning of a text no secret can reach into, whatever comes after the text.
     pub fn settled(&self, text: &str) -> usize {
-        let longest = self.needles.first().map_or(0, String::len);
+        let longest = self.needles.first().map_or(0, |(needle, _)| needle.len());
         let begins = |start: usize| {
             let rest = &text[start..];
-            self.needles.iter().any(|needle| needle.len() > rest.len() && needle.starts_with(rest))
+            self.needles.iter().any(|(needle, _)| needle.len() > rest.len() && needle.starts_with(rest))
         };
         let starts = (text.len().saturating_sub(longest)..text.len()).filter(|start| text.is_char_boundary(*start));
         let mut end = starts.into_iter().find(|start| begins(*start)).unwrap_or(text.len());
         // A secret that is complete may reach over that place.
-        while let Some(start) = self.needles.iter().find_map(|needle| {
+        while let Some(start) = self.needles.iter().find_map(|(needle, _)| {
             let mut found = text.match_indices(needle.as_str()).map(|(start, _)| start);
             found.find(|start| (*start..start + needle.len()).contains(&end) && *start < end)
         }) {
@@ -93,13 +126,13 @@ impl Masker {
         }
         match value {
             serde_json::Value::String(text) => {
-                if let std::borrow::Cow::Owned(masked) = self.mask(text) {
+                if let Cow::Owned(masked) = self.mask(text) {
                     *text = masked;
                 }
             }
             serde_json::Value::Array(items) => items.iter_mut().for_each(|item| self.mask_json(item)),
             serde_json::Value::Object(members) => {
-                if members.keys().any(|name| matches!(self.mask(name), std::borrow::Cow::Owned(_))) {
+                if members.keys().any(|name| matches!(self.mask(name), Cow::Owned(_))) {
                     let named = |(name, item): (String, _)| (self.mask(&name).into_owned(), item);
                     *members = std::mem::take(members).into_iter().map(named).collect();
                 }
@@ -118,6 +151,24 @@ fn inner_base64(value: &str, before: usize, engine: &impl base64::Engine) -> Str
     engine.encode(&bytes)[own].to_owned()
 }
 
+/// A value in the ways in which programs encode it for URLs and forms: they differ in what they leave as it is, in how
+/// they write a space, and in the case of the digits.
+fn url_forms(value: &str) -> impl Iterator<Item = String> {
+    const WAYS: [(&str, &str); 6] =
+        [("-._~", "%20"), ("-._~/", "%20"), ("-._~!*'()", "%20"), ("-._~", "+"), ("-._*", "+"), ("-._", "+")];
+    WAYS.into_iter().flat_map(move |(kept, space)| {
+        let encode = |hex: fn(u8) -> String| {
+            let encode_byte = |byte: u8| match byte {
+                b' ' => space.to_owned(),
+                _ if byte.is_ascii_alphanumeric() || kept.as_bytes().contains(&byte) => char::from(byte).to_string(),
+                _ => hex(byte),
+            };
+            value.bytes().map(encode_byte).collect::<String>()
+        };
+        [encode(|byte| format!("%{byte:02X}")), encode(|byte| format!("%{byte:02x}"))]
+    })
+}
+
 fn add_forms(value: &str, needles: &mut BTreeSet<String>) {
     if value.len() < SHORTEST {
         return;
@@ -133,9 +184,12 @@ fn add_forms(value: &str, needles: &mut BTreeSet<String>) {
     for engine in [&STANDARD_NO_PAD, &URL_SAFE_NO_PAD] {
         needles.extend((0..3).map(|before| inner_base64(value, before, engine)));
     }
-    needles.insert(crate::text::percent_encode(value));
+    needles.extend(url_forms(value));
     let json = serde_json::Value::from(value).to_string();
-    needles.insert(json[1..json.len() - 1].to_owned());
+    let json = &json[1..json.len() - 1];
+    needles.insert(json.to_owned());
+    // Some programs write a slash in this way.
+    needles.insert(json.replace('/', r"\/"));
     needles.insert(value.to_owned());
     for line in value.lines().map(str::trim).filter(|line| line.len() >= SHORTEST_LINE && *line != value) {
         needles.insert(line.to_owned());
@@ -162,6 +216,55 @@ mod tests {
         assert_eq!(masker.settled("a hunter2-secret"), 2, "it may become the other one");
         assert_eq!(masker.settled("ü"), 2);
         assert_eq!(Masker::default().settled("hunter2-"), 8);
+    }
+
+    #[test]
+    fn says_what_it_has_found() {
+        let (key, token) = (Secret::new("hunter2-very-secret"), Secret::new("hunter2-very-secret-token"));
+        let masker = Masker::labelled([("key", &key), ("token", &token)]);
+        assert_eq!(masker.find("hunter2"), None);
+        let masked = "a *** b *** c ***".to_owned();
+        let text = "a hunter2-very-secret b hunter2-very-secret-token c hunter2-very-secret";
+        assert_eq!(masker.find(text), Some(Finding { label: "token", count: 3, masked }));
+        let masked = "***".to_owned();
+        assert_eq!(masker.find("aHVudGVyMi12ZXJ5LXNlY3JldA=="), Some(Finding { label: "key", count: 1, masked }));
+    }
+
+    #[test]
+    fn masks_what_is_encoded_for_urls_whoever_does_it() {
+        let masker = Masker::new(&[Secret::new("p a/s+s*w~\u{fc}!'(o)rd")]);
+        for encoded in [
+            // curl, Python's quote, JavaScript's encodeURIComponent, Go's QueryEscape, an HTML form, PHP's urlencode.
+            "p%20a%2Fs%2Bs%2Aw~%C3%BC%21%27%28o%29rd",
+            "p%20a/s%2Bs%2Aw~%C3%BC%21%27%28o%29rd",
+            "p%20a%2Fs%2Bs*w~%C3%BC!'(o)rd",
+            "p+a%2Fs%2Bs%2Aw~%C3%BC%21%27%28o%29rd",
+            "p+a%2Fs%2Bs*w%7E%C3%BC%21%27%28o%29rd",
+            "p+a%2Fs%2Bs%2Aw%7E%C3%BC%21%27%28o%29rd",
+            // .NET's.
+            "p+a%2fs%2bs%2aw%7e%c3%bc%21%27%28o%29rd",
+        ] {
+            assert_eq!(masker.mask(&format!("q={encoded}&x=1")), "q=***&x=1", "{encoded}");
+        }
+        let masker = Masker::new(&[Secret::new("aaaa/bbbb/cccc")]);
+        assert_eq!(masker.mask(r#"{"key":"aaaa\/bbbb\/cccc"}"#), r#"{"key":"***"}"#);
+    }
+
+    #[test]
+    fn values_are_masked_from_8_characters_on_and_lines_from_16() {
+        let lines = "abcdefghijklmno\npqrstuvwxyzabcdef\r\n  indented-and-long-enough  ";
+        let masker = Masker::new(&["1234567", "12345678", lines].map(Secret::new));
+        for (text, masked) in [
+            ("1234567", "1234567"),
+            ("x12345678x", "x***x"),
+            ("abcdefghijklmno", "abcdefghijklmno"),
+            ("> pqrstuvwxyzabcdef", "> ***"),
+            ("indented-and-long-enough", "***"),
+            // Nothing says that two halves belong together.
+            ("1234\n5678", "1234\n5678"),
+        ] {
+            assert_eq!(masker.mask(text), masked);
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value as Json};
 use shims::credential_types::{self, Group};
+use shims::session::estimate;
 use shims::session::registry::Registry;
 use shims::wire::config::{AgentConfig, Harness, Limits, ModelConfig, PreflightStep};
 use toml::{Table, Value};
@@ -25,6 +26,8 @@ use crate::model::names::{AgentName, CredentialRef};
 
 /// Name of the file that makes a directory an agent.
 pub(super) const FILE: &str = "agent-config.toml";
+/// From so many tokens on, instructions are worth a warning.
+const LONG_INSTRUCTIONS: u64 = 20_000;
 /// Keys of the baked configuration that are not copied from the file as they are.
 const TYPED: [&str; 7] = ["name", "credentials", "model", "models", "preflight", "limits", "harness"];
 
@@ -423,6 +426,11 @@ impl Checker<'_> {
         };
         if text.trim().is_empty() {
             self.about_file(Severity::Warning, "ACTIONS.md", "is missing or empty; the agent has no instructions");
+        }
+        let tokens = estimate::text(&text);
+        if tokens >= LONG_INSTRUCTIONS {
+            let message = format!("has about {tokens} tokens, which every request of a run pays for; shorten it");
+            self.about_file(Severity::Warning, "ACTIONS.md", &message);
         }
         text
     }

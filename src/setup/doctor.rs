@@ -434,6 +434,21 @@ mod tests {
     }
 
     #[test]
+    fn instructions_that_every_request_pays_much_for_are_a_warning() {
+        for (characters, warns) in [(79_996, false), (80_000, true)] {
+            let instructions = "x".repeat(characters);
+            let case = Case::new(&[
+                ("config.toml", MODEL),
+                ("agents/a/agent-config.toml", "schedule = '@daily'"),
+                ("agents/a/ACTIONS.md", &instructions),
+            ]);
+            let text = case.look(Scope::Project, Verbosity::Full);
+            let warning = "[warn] agents/a/ACTIONS.md: has about 20000 tokens, which every request of a run pays for";
+            assert_eq!(text.contains(warning), warns, "{text}");
+        }
+    }
+
+    #[test]
     fn escape_codes_in_files_do_not_reach_the_terminal() {
         let case = Case::new(&[("config.toml", "\"\\u001b[2J\" = 1\nscale = \"\\u001b[31m\"")]);
         let text = case.look(Scope::Project, Verbosity::Full);

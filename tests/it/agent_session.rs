@@ -217,6 +217,95 @@ fn a_budget_ends_the_run() {
 }
 
 #[test]
+fn the_same_call_again_and_again_ends_the_run() {
+    #[track_caller]
+    fn run(limits: &Value, repeats: u64, command: &str) -> Ran {
+        let config = json!({"name": "dev", "credentials": [], "model": {"provider": "mock", "model": "default"},
+            "limits": limits});
+        let bed = Bed::new(&config).variable("PROMPT", "Go.");
+        bed.write(
+            "static/mock.toml",
+            &format!(
+                "version = 1\n[[turn]]\nrepeat = {repeats}\n[[turn.call]]\ntool = \"bash\"\n\
+                 args = {{ command = \"{command}\" }}\n[[turn]]\ntext = \"done\"\n"
+            ),
+        );
+        bed.run()
+    }
+    let ran = run(&json!({}), 30, "echo still the same").expect_code(15);
+    let error = ran.line("session error").fields;
+    assert_eq!(
+        (&error["kind"], &error["limit"], &error["value"]),
+        (&json!("limit"), &json!("repeatLimit"), &json!(10))
+    );
+    assert_eq!(ran.line("token-usage").fields["turnCount"], 10);
+    let told = ran.log().into_iter().filter(|line| line.fields.get("role") == Some(&json!("user")));
+    let told: Vec<String> = told.map(|line| Value::Object(line.fields).to_string()).collect();
+    assert!(told.iter().any(|line| line.contains("the last 8 tool calls were the same")), "{told:?}");
+
+    run(&json!({"repeatLimit": 3}), 30, "echo still the same").expect_code(15);
+    run(&json!({"repeatLimit": 0}), 30, "echo still the same").expect_code(0);
+    run(&json!({}), 30, "echo {{turn}}").expect_code(0);
+    run(&json!({}), 30, "date +%N").expect_code(0);
+}
+
+/// Two commands that wait for each other end only when they run at the same time.
+#[test]
+fn tool_calls_run_in_parallel_when_that_is_configured() {
+    #[track_caller]
+    fn case(limits: &Value, expected: &str) -> Ran {
+        let config = json!({"name": "dev", "credentials": [], "model": {"provider": "mock", "model": "default"},
+            "limits": limits});
+        let bed = Bed::new(&config).variable("PROMPT", "Go.");
+        let call = |made: &str, awaited: &str| {
+            format!(
+                "[[turn.call]]\ntool = \"bash\"\nargs = {{ command = \"cd $HOME; touch {made}; \
+                 for i in $(seq 120); do [ -e {awaited} ] && echo met {awaited} && exit; sleep 0.02; done; exit 1\" }}\n"
+            )
+        };
+        bed.write(
+            "static/mock.toml",
+            &format!(
+                "version = 1\n[[turn]]\n{}{}[[turn]]\nexpect = {{ results = 2 }}\ntext = \"{{{{last_result}}}}\"\n",
+                call("a", "b"),
+                call("b", "a")
+            ),
+        );
+        let ran = bed.run().expect_code(0);
+        assert_eq!(ran.line("assistant").fields["text"], expected, "{}", ran.stdout);
+        ran
+    }
+    let ran = case(&json!({"parallelTools": 2}), "met a");
+    let ids = ran.log().into_iter().filter(|line| line.msg == "bash").map(|line| line.fields["callId"].clone());
+    assert_eq!(ids.collect::<Vec<_>>(), ["mock_1_1", "mock_1_2"]);
+    assert!(!ran.stdout.contains("tool error"), "{}", ran.stdout);
+
+    // One after another, the first has given up when the second finds its file.
+    let ran = case(&json!({}), "met a");
+    assert!(ran.stdout.contains("tool error") && !ran.stdout.contains("callId"), "{}", ran.stdout);
+}
+
+#[test]
+fn the_time_limit_kills_all_tools_that_run_at_the_same_time() {
+    let config = json!({"name": "dev", "credentials": [], "model": {"provider": "mock", "model": "default"},
+        "limits": {"parallelTools": 2}});
+    let bed = Bed::new(&config).variable("PROMPT", "Go.");
+    let call = |file: &str| {
+        format!(
+            "[[turn.call]]\ntool = \"bash\"\n\
+             args = {{ command = \"trap '' TERM; echo $$ > $HOME/{file}; while :; do sleep 0.1; done\" }}\n"
+        )
+    };
+    bed.write("static/mock.toml", &format!("version = 1\n[[turn]]\n{}{}", call("one"), call("two")));
+    bed.write("static/timeout", "2");
+    bed.run().expect_code(124).line("container timeout reached, self-terminating");
+    for file in ["tmp/one", "tmp/two"] {
+        assert!(!bed.read(file).is_empty(), "{file} never ran");
+        wait_until("the tools are gone", || !is_running(&bed.path(file)));
+    }
+}
+
+#[test]
 fn a_conversation_that_became_too_long_is_summarised() {
     let bed = with_mock(
         r#"
@@ -245,6 +334,43 @@ fn a_conversation_that_became_too_long_is_summarised() {
         |kind: &str| ran.log().into_iter().filter(|line| line.fields.get("type") == Some(&json!(kind))).count();
     assert_eq!((events("auto_compaction_start"), events("auto_compaction_end")), (compacted.len(), compacted.len()));
     assert_eq!(ran.line("token-usage").fields["turnCount"], 7);
+}
+
+#[test]
+fn a_trigger_too_long_for_the_model_loses_its_middle_and_its_file_has_all_of_it() {
+    let bed = with_mock(
+        r#"
+        context_window = 12000
+        [[turn]]
+        expect = { prompt_contains = "characters are left out here because they do not fit" }
+          [[turn.call]]
+          tool = "bash"
+          args = { command = "cat $AL_PROMPT_FILE | wc -c; grep -c '^<webhook-trigger>' $AL_PROMPT_FILE" }
+        [[turn]]
+        text = "{{last_result}}"
+        "#,
+    );
+    let payload = "x".repeat(60_000);
+    let trigger = format!("<webhook-trigger>\n{payload}\n</webhook-trigger>\nDo what it says.");
+    let ran = bed.variable("PROMPT", trigger.as_str()).run().expect_code(0);
+    assert_eq!(ran.line("assistant").fields["text"], format!("{}\n1", trigger.len()));
+    let cut = ran.line("trigger shortened to fit the context window");
+    assert!(cut.level.as_str() == "warn" && cut.fields["charactersLeftOut"].as_u64() > Some(30_000), "{cut:?}");
+    let sent = ran.line("session created, sending prompt").fields["promptLength"].as_u64().unwrap();
+    assert!((10_000..30_000).contains(&sent), "{sent}");
+}
+
+#[test]
+fn instructions_too_long_for_the_model_end_a_run_before_it_begins() {
+    let bed = with_mock("context_window = 12000\n[[turn]]\ntext = \"never\"\n");
+    bed.write("static/ACTIONS.md", &"Do this. ".repeat(4000));
+    let ran = bed.run().expect_code(1);
+    let error = ran.line("container entry error").fields["error"].as_str().unwrap().to_owned();
+    for part in ["mock:default", "about 9000 tokens of ACTIONS.md", "of the skeleton", "of the trigger", "at most 6000"]
+    {
+        assert!(error.contains(part), "{error}");
+    }
+    assert!(!ran.stdout.contains("creating agent session"), "{}", ran.stdout);
 }
 
 #[test]
@@ -285,6 +411,91 @@ fn secrets_in_what_a_tool_prints_stay_out_of_the_log() {
     let ran = bed.run().expect_code(0);
     assert!(!ran.stdout.contains("ghp_0123456789abcdef") && !ran.stdout.contains("Z2hwXzAxMjM"), "{}", ran.stdout);
     assert!(ran.line("assistant").fields["text"].as_str().unwrap().starts_with("***"), "{}", ran.stdout);
+}
+
+#[test]
+fn secrets_in_what_a_tool_prints_are_counted_and_kept_from_the_model_when_it_must_not_see_them() {
+    let bed = Bed::new(&json!({
+        "name": "dev", "credentials": ["github_token"], "model": {"provider": "mock", "model": "default"},
+        "limits": {"redactToolResults": true, "streamTools": true},
+    }));
+    bed.write("credentials/github_token/default/token", "ghp_0123456789abcdef");
+    bed.write("static/prompt-static.txt", "p");
+    bed.write(
+        "static/mock.toml",
+        r#"version = 1
+        [[turn]]
+          [[turn.call]]
+          tool = "bash"
+          args = { command = "echo one $GITHUB_TOKEN; echo two $GITHUB_TOKEN" }
+        [[turn]]
+        expect = { last_result_not_contains = "ghp_0123456789abcdef", last_result_contains = "one ***" }
+        text = "fine"
+        "#,
+    );
+    let ran = bed.run().expect_code(0);
+    let found = ran.line("secret in tool output");
+    let fields = Value::Object(found.fields.clone());
+    assert_eq!((found.level.as_str(), fields), ("warn", json!({"type": "github_token", "tool": "bash"})));
+    assert_eq!(ran.line("secrets in tool output").fields["count"], 2);
+    let printed: Vec<Value> = ran
+        .log()
+        .into_iter()
+        .filter(|line| line.msg == "bash output")
+        .map(|line| line.fields["text"].clone())
+        .collect();
+    assert_eq!(printed, ["one ***", "two ***"]);
+    assert!(!ran.stdout.contains("ghp_0123456789abcdef"), "{}", ran.stdout);
+}
+
+/// A run becomes a test that needs no model.
+#[test]
+fn a_recorded_session_is_played_again_to_the_same_end() {
+    let script = r#"
+        price = { input = 3.0, output = 15.0 }
+        [[turn]]
+        error = { kind = "overloaded", status = 529, message = "busy", times = 2 }
+        [[turn]]
+        text = "Looking."
+        usage = { input = 1200, output = 40 }
+          [[turn.call]]
+          tool = "bash"
+          args = { command = "echo $GITHUB_TOKEN | wc -c; echo '{{turn}}'" }
+          [[turn.call]]
+          tool = "write"
+          raw_args = '{"path": "/tmp/x", "content": "cut o'
+        [[turn]]
+        usage = { input = 1300, output = 10 }
+          [[turn.call]]
+          tool = "bash"
+          args = { command = "echo ghp_0123456789abcdef > $HOME/out; printf found > $AL_SIGNAL_DIR/return" }
+        [[turn]]
+        usage = { input = 1400, output = 5 }
+        text = "Done."
+        "#;
+    let bed = |script: &str| {
+        let bed = Bed::new(&json!({
+            "name": "dev", "credentials": ["github_token"], "model": {"provider": "mock", "model": "default"},
+        }));
+        bed.write("credentials/github_token/default/token", "ghp_0123456789abcdef");
+        bed.write("static/mock.toml", script);
+        bed.variable("PROMPT", "Go.").variable("AL_MOCK_TIME_SCALE", "1000")
+    };
+    let first = bed(&format!("version = 1\n{script}"));
+    let record = first.path("tmp/record.toml");
+    let first = first.variable("AL_RECORD", record.display().to_string());
+    let recorded = first.run().expect_code(0);
+    let script = first.read("tmp/record.toml");
+    assert!(!script.contains("ghp_") && script.contains("echo *** > $HOME/out"), "{script}");
+
+    let played = bed(&script).run().expect_code(0);
+    let lines = |ran: &Ran| -> Vec<String> {
+        let brief = ran.brief().into_iter().filter(|line| !line.contains("retrying request"));
+        brief.collect()
+    };
+    assert_eq!(lines(&played), lines(&recorded));
+    let retries = |ran: &Ran| ran.log().iter().filter(|line| line.msg == "retrying request").count();
+    assert_eq!((retries(&played), retries(&recorded)), (2, 2));
 }
 
 /// A model whose second turn runs a command that goes on for ever and ignores SIGTERM if told so.

@@ -73,6 +73,80 @@ END"#;
     assert!(!project.all_logs().contains(key) && !done.stderr.contains(key));
 }
 
+/// The program of a kind prints its own form of a session in which it has read its prompt, run two commands, of which
+/// one fails, and said what it has done.
+#[test]
+#[cfg_attr(no_docker, ignore = "AL_TEST_NO_DOCKER is set")]
+fn codex_and_pi_hold_a_run_and_their_usage_counts() {
+    let key = "sk-proj-a-key-that-is-long-enough-to-be-masked";
+    let project = Project::new();
+    project.credential("openai_key", "token", key);
+    let codex = r#"prompt=$(cat); case "$prompt" in *Mend*"Go and see"*) ;; *) exit 3;; esac
+[ "$CODEX_API_KEY" = "$OPENAI_API_KEY" ] || exit 4
+cat <<END
+{"type":"thread.started","thread_id":"t"}
+{"type":"item.started","item":{"id":"i1","type":"command_execution","command":"echo $OPENAI_API_KEY"}}
+{"type":"item.completed","item":{"id":"i1","type":"command_execution","command":"echo $OPENAI_API_KEY","aggregated_output":"x","exit_code":0}}
+{"type":"item.completed","item":{"id":"i2","type":"command_execution","command":"false","aggregated_output":"no such file","exit_code":1}}
+{"type":"turn.completed","usage":{"input_tokens":100,"cached_input_tokens":40,"output_tokens":5}}
+{"type":"item.completed","item":{"id":"i3","type":"agent_message","text":"Mended with $6 in $(pwd)."}}
+{"type":"turn.completed","usage":{"input_tokens":200,"cached_input_tokens":60,"output_tokens":7}}
+END"#;
+    let pi = r#"for prompt; do :; done; case "$prompt" in *Mend*"Go and see"*) ;; *) exit 3;; esac
+[ -n "$OPENAI_API_KEY" ] || exit 4
+cat <<END
+{"type":"session","id":"s"}
+{"type":"tool_execution_start","toolCallId":"t1","toolName":"bash","args":{"command":"echo $OPENAI_API_KEY"}}
+{"type":"tool_execution_end","toolCallId":"t1","toolName":"bash","result":{"content":[{"type":"text","text":"x"}]},"isError":false}
+{"type":"tool_execution_start","toolCallId":"t2","toolName":"bash","args":{"command":"false"}}
+{"type":"tool_execution_end","toolCallId":"t2","toolName":"bash","result":{"content":[{"type":"text","text":"no such file"}]},"isError":true}
+{"type":"message_end","message":{"role":"assistant","content":[],"usage":{"input":60,"output":5,"cacheRead":40,"cacheWrite":0,"cost":{"total":0.25}}}}
+{"type":"message_end","message":{"role":"assistant","content":[{"type":"text","text":"Mended with $8 in $(pwd)."}],"usage":{"input":140,"output":7,"cacheRead":60,"cacheWrite":0,"cost":{"total":0.5}}}}
+END"#;
+    for (kind, script, cost) in [("codex", codex, 0.0), ("pi", pi, 0.75)] {
+        let config = format!("[model]\nprovider = 'openai'\nmodel = 'gpt-6-sol'\n[harness]\ntype = '{kind}'\n");
+        let agent = with_program(&project, &config, kind, script);
+        let done = project.run(&agent, &["--json", "Go and see"]);
+        done.expect(0);
+        let usage = json!({"inputTokens": 200, "outputTokens": 12, "cacheReadTokens": 100, "cacheWriteTokens": 0,
+            "totalTokens": 312, "cost": cost, "turnCount": 2});
+        assert_eq!((&done.result()["result"], &done.result()["usage"]), (&json!("completed"), &usage), "{kind}");
+        assert_eq!(only(&project, &agent, "creating agent session")["harness"], kind);
+        assert_eq!(only(&project, &agent, "assistant")["text"], "Mended with gpt-6-sol in /tmp.", "{kind}");
+        let commands: Vec<Value> = project.logged(&agent, "bash").iter().map(|entry| entry["cmd"].clone()).collect();
+        assert_eq!(commands, ["echo ***", "false"], "{kind}");
+        let error = only(&project, &agent, "tool error");
+        assert_eq!((&error["cmd"], &error["result"]), (&json!("false"), &json!("no such file")), "{kind}");
+        assert_eq!(only(&project, &agent, "run completed")["outputLength"], "Mended with gpt-6-sol in /tmp.".len());
+        assert!(!project.all_logs().contains(key) && !done.stderr.contains(key), "{kind}");
+    }
+    project.assert_clean();
+}
+
+/// Such a program says nothing of tokens.
+#[test]
+#[cfg_attr(no_docker, ignore = "AL_TEST_NO_DOCKER is set")]
+fn a_program_that_prints_text_holds_a_run() {
+    let key = "AIzaSyD-a-key-that-is-long-enough-to-be-masked";
+    let project = Project::new();
+    project.credential("google_key", "token", key);
+    let script = r#"prompt=$(cat); case "$prompt" in *Mend*"Go and see"*) ;; *) exit 3;; esac
+echo "Mended by $GOOSE_PROVIDER with $GOOSE_MODEL"; echo "and $GEMINI_API_KEY$GOOGLE_API_KEY"; al-return 'all well' >&2"#;
+    let config = "[model]\nprovider = 'google'\nmodel = 'gemini-3.8-flash'\n[harness]\ntype = 'goose'\n";
+    let agent = with_program(&project, config, "goose", script);
+    let done = project.run(&agent, &["--json", "Go and see"]);
+    done.expect(0);
+    assert_eq!(done.result()["returnValue"], "all well");
+    let usage = json!({"inputTokens": 0, "outputTokens": 0, "cacheReadTokens": 0, "cacheWriteTokens": 0,
+        "totalTokens": 0, "cost": 0.0, "turnCount": 0});
+    assert_eq!(done.result()["usage"], usage, "{}", done.result());
+    let said = only(&project, &agent, "assistant")["text"].as_str().unwrap().to_owned();
+    assert!(said.starts_with("Mended by google with gemini-3.8-flash\nand ***"), "{said}");
+    only(&project, &agent, "run completed");
+    assert!(!project.all_logs().contains(key) && !done.stderr.contains(key));
+    project.assert_clean();
+}
+
 #[test]
 #[cfg_attr(no_docker, ignore = "AL_TEST_NO_DOCKER is set")]
 fn a_program_that_fails_hangs_or_is_missing_never_ends_as_success() {

@@ -9,6 +9,7 @@ use self::bench::{Bench, KEY, MODEL};
 use crate::support::llm::{Answer, Reply, Request, bash, text};
 
 mod bench;
+mod formats;
 mod gemini;
 mod openai;
 

@@ -53,7 +53,7 @@ fn look(found: &mut Map<String, Value>) -> Result<()> {
     let credential = if choice.key.is_some() { "found" } else { "not needed" };
     found.insert("credential".into(), json!(credential));
     // An error may quote the configuration, into which somebody may have pasted a key.
-    report.mask_secrets(loaded.values().chain(&choice.key));
+    report.mask_secrets(loaded.values().chain(choice.key.as_ref().map(|key| ("key", key))));
     let model = model_session::look_up(&choice, &environment)
         .map_err(|error| anyhow::anyhow!("{}", report.masked(&format!("{error:#}"))))?;
     found.extend([

@@ -31,9 +31,10 @@ impl Credentials {
         self.0.get(kind)?.get(instance)?.get(field).filter(|value| !value.is_empty())
     }
 
-    /// All values.
-    pub(super) fn values(&self) -> impl Iterator<Item = &Secret> {
-        self.0.values().flat_map(BTreeMap::values).flat_map(BTreeMap::values)
+    /// All values, each with the type of its credential.
+    pub(super) fn values(&self) -> impl Iterator<Item = (&str, &Secret)> {
+        let all = self.0.iter().flat_map(|(kind, instances)| instances.values().map(move |fields| (kind, fields)));
+        all.flat_map(|(kind, fields)| fields.values().map(move |value| (kind.as_str(), value)))
     }
 
     fn insert(&mut self, kind: &str, instance: &str, field: &str, value: &str) {

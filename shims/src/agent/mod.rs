@@ -5,6 +5,7 @@ mod children;
 mod config;
 mod credentials;
 mod ending;
+mod fit;
 mod gateway;
 mod git;
 mod hardening;
@@ -12,12 +13,14 @@ mod harness;
 mod model_session;
 mod preflight;
 mod prompt;
+mod recorder;
 mod report;
 mod script;
 mod session_log;
 mod setup;
 mod signals;
 mod supervisor;
+mod throttle;
 mod watchdog;
 
 use std::ffi::OsString;
@@ -150,7 +153,8 @@ impl Worker {
             setup::apply_run_file(run_file, &mut environment);
         }
         let run_secret = environment.get_non_empty("SHUTDOWN_SECRET").map(Secret::new);
-        report.mask_secrets(&run_secret);
+        let run_secret = run_secret.as_ref().map(|secret| ("SHUTDOWN_SECRET", secret));
+        report.mask_secrets(run_secret);
         setup::check_telemetry(&environment, report);
 
         // 4–6: what the agent is, how long it may take, and whether the gateway is there.
@@ -175,7 +179,7 @@ impl Worker {
         let script = script::find(&paths.statics);
         let need = Need::of(&agent.config, script.is_some() || !agent.config.needs_model());
         let credentials = credentials::load(&paths, &secret_variables, gateway.as_ref(), need, report)?;
-        report.mask_secrets(credentials.values().chain(&run_secret));
+        report.mask_secrets(credentials.values().chain(run_secret));
         let models = match script {
             Some(_) => Vec::new(),
             None if !agent.config.needs_model() => credentials::models_at_hand(&agent.config, &credentials),

@@ -4,16 +4,20 @@
 use std::path::Path;
 use std::time::{Instant, SystemTime};
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use serde_json::Value;
 
 use super::config::Agent;
 use super::ending::stand_still;
+use super::fit::{self, Around};
+use super::prompt::{self, Prompt};
+use super::recorder::Recorder;
 use super::report::Reporter;
 use super::session_log::{SessionLog, UsageSoFar, log_failure};
 use super::setup::Paths;
 use crate::cancel::Cancel;
 use crate::env::Environment;
+use crate::session::event::Event;
 use crate::session::prompt::{Audience, SystemPrompt};
 use crate::session::provider::Model;
 use crate::session::{self, End, Input, ModelChoice, Surroundings, ToolGroups, providers};
@@ -25,8 +29,7 @@ pub(super) struct Setting<'a> {
     pub environment: Environment,
     /// Empty only when another program holds the session.
     pub models: Vec<ModelChoice>,
-    /// The full user prompt.
-    pub prompt: String,
+    pub prompt: Prompt,
     pub deadline: Instant,
     pub usage: UsageSoFar,
     /// Both are also the watchdog's.
@@ -47,10 +50,20 @@ pub(super) enum Ended {
 /// # Errors
 /// It cannot begin.
 pub(super) fn hold(agent: &Agent, setting: Setting<'_>, report: &Reporter) -> Result<Ended> {
-    let Setting { paths, environment, models, prompt, deadline, usage, cancel, tool_groups } = setting;
+    let Setting { paths, mut environment, models, prompt, deadline, usage, cancel, tool_groups } = setting;
+    let system = system_prompt(agent, paths, &paths.tools, Audience::Unattended);
+    let first = models.first().context("no model is left")?;
+    let model = look_up(first, &environment)?;
+    let around = Around { system: &system, instructions: &agent.instructions };
+    let whole_trigger = |trigger: &str| prompt::ensure_file(trigger, &paths.tmp, &mut environment);
+    let prompt = fit::fit(prompt, &around, &model, whole_trigger, report)?.join();
+    let mut recorder = Recorder::of(&environment, &model, report)?;
     let mut log = SessionLog::new(report, usage.clone(), prompt.chars().count());
+    if agent.config.limits.threads() > 1 {
+        log = log.with_call_ids();
+    }
     let input = Input {
-        system: system_prompt(agent, paths, &paths.tools, Audience::Unattended),
+        system,
         models,
         tool_dir: paths.tools.clone(),
         tmp_dir: paths.tmp.clone(),
@@ -59,11 +72,18 @@ pub(super) fn hold(agent: &Agent, setting: Setting<'_>, report: &Reporter) -> Re
         deadline: Some(deadline),
         time_limit: Some(agent.timeout),
         limits: agent.config.limits.clone(),
+        secrets: report.masker(),
         tool_groups: tool_groups.clone(),
         surroundings: Surroundings::Container,
     };
-    let outcome = session::run(input, prompt, cancel, &mut log);
+    let outcome = session::run(input, prompt, cancel, &mut |event: Event<'_>| {
+        log.handle(&event);
+        recorder.iter_mut().for_each(|recorder| recorder.handle(&event));
+    });
     tool_groups.close();
+    if outcome.secrets_found > 1 {
+        report.info("secrets in tool output", &[("count", outcome.secrets_found.into())]);
+    }
     match &outcome.end {
         // Only the watchdog ends a session from outside, and it ends the process as well.
         End::Cancelled | End::OutOfTime => stand_still(),

@@ -54,37 +54,72 @@ fn join_parts(mut content: Vec<u8>, path: PathBuf, tmp: &Path) -> Result<(Vec<u8
     if parts == 1 {
         return Ok((content, path));
     }
-    let joined = tmp.join("prompt.txt");
-    remove_if_there(&joined)?;
+    let joined = write(&content, tmp)?;
+    Ok((content, joined))
+}
+
+/// Puts the dynamic part into a file that only its owner can read, and nobody change.
+fn write(content: &[u8], tmp: &Path) -> Result<PathBuf> {
+    let path = tmp.join("prompt.txt");
+    remove_if_there(&path)?;
     OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o400)
-        .open(&joined)
-        .and_then(|mut file| file.write_all(&content))
-        .with_context(|| format!("write {}", joined.display()))?;
-    Ok((content, joined))
+        .open(&path)
+        .and_then(|mut file| file.write_all(content))
+        .with_context(|| format!("write {}", path.display()))?;
+    Ok(path)
 }
 
-/// The full prompt: skeleton, blank line, dynamic part; one of them alone when the other is missing.
+/// The file that has the whole dynamic part. It is made, and named in the environment, when there is none yet.
+///
+/// # Errors
+/// It cannot be written.
+pub(super) fn ensure_file(dynamic: &str, tmp: &Path, environment: &mut Environment) -> Result<PathBuf> {
+    if let Some(file) = environment.get_non_empty("AL_PROMPT_FILE") {
+        return Ok(file.into());
+    }
+    let file = write(dynamic.as_bytes(), tmp)?;
+    environment.set("AL_PROMPT_FILE", &file);
+    Ok(file)
+}
+
+/// The parts of the full prompt; at least one is there.
+pub(super) struct Prompt {
+    /// The same for all runs of an agent.
+    pub skeleton: Option<String>,
+    /// Why this run takes place.
+    pub trigger: Option<String>,
+}
+
+impl Prompt {
+    /// The parts with a blank line between them.
+    pub(super) fn join(self) -> String {
+        let parts: Vec<String> = [self.skeleton, self.trigger].into_iter().flatten().collect();
+        parts.join("\n\n")
+    }
+}
+
+/// The full prompt: skeleton and dynamic part, or the one that there is.
 ///
 /// # Errors
 /// Both are missing.
-pub(super) fn assemble(statics: &Path, dynamic: Option<String>) -> Result<String> {
+pub(super) fn assemble(statics: &Path, dynamic: Option<String>) -> Result<Prompt> {
     let path = statics.join(paths::SKELETON_NAME);
     let skeleton = match read_if_there(&path)? {
         Some(skeleton) => Some(String::from_utf8(skeleton).with_context(|| format!("read {}", path.display()))?),
         None => None,
     };
-    match (skeleton, dynamic.filter(|text| !text.is_empty())) {
-        (Some(skeleton), Some(dynamic)) => Ok(format!("{skeleton}\n\n{dynamic}")),
-        (Some(text), None) | (None, Some(text)) => Ok(text),
-        (None, None) => bail!(
+    let trigger = dynamic.filter(|text| !text.is_empty());
+    if skeleton.is_none() && trigger.is_none() {
+        bail!(
             "no prompt: there is no {}, no file in AL_PROMPT_FILE or at {}, and PROMPT is not set",
             path.display(),
             paths::PROMPT_FILE
-        ),
+        );
     }
+    Ok(Prompt { skeleton, trigger })
 }
 
 #[cfg(test)]
@@ -146,10 +181,22 @@ mod tests {
     #[test]
     fn joins_what_there_is() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(assemble(dir.path(), None).unwrap_err().to_string().contains("PROMPT"));
-        assert_eq!(assemble(dir.path(), Some("dynamic".into())).unwrap(), "dynamic");
+        let joined = |dynamic: Option<&str>| assemble(dir.path(), dynamic.map(str::to_owned)).map(Prompt::join);
+        assert!(joined(None).unwrap_err().to_string().contains("PROMPT"));
+        assert_eq!(joined(Some("dynamic")).unwrap(), "dynamic");
         fs::write(dir.path().join("prompt-static.txt"), "<a>\n</a>").unwrap();
-        assert_eq!(assemble(dir.path(), Some("dynamic".into())).unwrap(), "<a>\n</a>\n\ndynamic");
-        assert_eq!(assemble(dir.path(), None).unwrap(), "<a>\n</a>");
+        assert_eq!(joined(Some("dynamic")).unwrap(), "<a>\n</a>\n\ndynamic");
+        assert_eq!(joined(None).unwrap(), "<a>\n</a>");
+    }
+
+    #[test]
+    fn a_part_without_a_file_gets_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut environment = Environment::default();
+        let made = ensure_file("why", dir.path(), &mut environment).unwrap();
+        assert_eq!(fs::read_to_string(&made).unwrap(), "why");
+        assert_eq!(environment.get("AL_PROMPT_FILE"), made.to_str());
+        let mut environment: Environment = [("AL_PROMPT_FILE", "/there")].into_iter().collect();
+        assert_eq!(ensure_file("why", dir.path(), &mut environment).unwrap(), Path::new("/there"));
     }
 }

@@ -91,10 +91,15 @@ impl Reporter {
         }
     }
 
-    /// Takes these values out of everything that is written from now on.
-    pub(super) fn mask_secrets<'a>(&self, secrets: impl IntoIterator<Item = &'a Secret>) {
-        let masker = Masker::new(secrets);
+    /// Takes these values out of everything that is written from now on. Their labels may be written.
+    pub(super) fn mask_secrets<'a>(&self, secrets: impl IntoIterator<Item = (&'a str, &'a Secret)>) {
+        let masker = Masker::labelled(secrets);
         self.lock().masker = masker;
+    }
+
+    /// What takes the values out.
+    pub(super) fn masker(&self) -> Masker {
+        self.lock().masker.clone()
     }
 
     /// The text without any secret.
@@ -261,7 +266,7 @@ pub(super) mod tests {
     #[test]
     fn masks_before_it_cuts() {
         let (report, lines) = Lines::new();
-        report.mask_secrets(&[Secret::new("hunter2-hunter2")]);
+        report.mask_secrets([("t", &Secret::new("hunter2-hunter2"))]);
         report.info(
             "x hunter2-hunter2",
             &[
@@ -277,7 +282,7 @@ pub(super) mod tests {
     #[test]
     fn masks_a_secret_that_json_would_escape() {
         let (report, lines) = Lines::new();
-        report.mask_secrets(&[Secret::new("pass\"word\\1")]);
+        report.mask_secrets([("t", &Secret::new("pass\"word\\1"))]);
         report.info("m", &[("json", Field::CutJson(serde_json::json!({"a": "pass\"word\\1"}), 500))]);
         assert_eq!(lines.brief(), [r#"info m {"json":"{\"a\":\"***\"}"}"#]);
     }

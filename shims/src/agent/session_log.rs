@@ -1,11 +1,12 @@
 //! Session events as log lines (agent-session.md §16).
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use super::report::{Field, Reporter, members};
-use crate::session::Owner;
+use super::throttle::Throttle;
 use crate::session::error::{Kind, ModelError};
 use crate::session::event::{Compaction, Created, Event, Notice, Retry, RetryPhase, Role};
 use crate::session::message::{Assistant, Block, Content, Message, Stop, ToolCall, ToolResult};
@@ -15,7 +16,7 @@ use crate::wire::usage::Usage;
 
 /// Characters of a command line.
 pub(super) const COMMAND_LIMIT: usize = 200;
-/// Characters of a tool's error text.
+/// Characters of a tool's error text, and of a line that a command prints.
 pub(super) const RESULT_LIMIT: usize = 1000;
 /// Characters of the JSON of messages and turns.
 const CONTENT_LIMIT: usize = 500;
@@ -88,18 +89,22 @@ pub(super) struct SessionLog<'a> {
     /// Characters of the user prompt.
     prompt_length: usize,
     events: u64,
-}
-
-impl Owner for SessionLog<'_> {
-    fn hear(&mut self, event: Event<'_>) {
-        self.handle(&event);
-    }
+    /// Lines of tools say which call they belong to.
+    call_ids: bool,
+    /// For what commands print.
+    throttle: Throttle,
 }
 
 impl<'a> SessionLog<'a> {
     /// A log for a session that is about to begin.
     pub(super) fn new(report: &'a Reporter, usage: UsageSoFar, prompt_length: usize) -> Self {
-        Self { report, usage, prompt_length, events: 0 }
+        Self { report, usage, prompt_length, events: 0, call_ids: false, throttle: Throttle::new(Instant::now()) }
+    }
+
+    /// Names the call in the lines of tools, for sessions in which several may run at once.
+    pub(super) fn with_call_ids(mut self) -> Self {
+        self.call_ids = true;
+        self
     }
 
     /// Events so far; streamed pieces of text do not count.
@@ -108,7 +113,7 @@ impl<'a> SessionLog<'a> {
     }
 
     /// Logs one event.
-    fn handle(&mut self, event: &Event<'_>) {
+    pub(super) fn handle(&mut self, event: &Event<'_>) {
         match event {
             Event::Created(created) => self.created(created),
             Event::AgentStart => self.event("agent_start", vec![]),
@@ -116,6 +121,7 @@ impl<'a> SessionLog<'a> {
             Event::MessageStart(role) => self.event("message_start", vec![("role", role_word(*role).into())]),
             Event::MessageEnd(message) => self.message_end(message),
             Event::ToolStart(call) => self.tool_start(call),
+            Event::ToolOutput { call, line } => self.tool_output(call, line),
             Event::ToolEnd { call, result, took: _ } => self.tool_end(call, result),
             Event::TurnEnd { message, results, usage } => self.turn_end(message, results, *usage),
             Event::RetryStart(retry) => self.retry(retry),
@@ -181,16 +187,42 @@ impl<'a> SessionLog<'a> {
 
     fn tool_start(&mut self, call: &ToolCall) {
         self.event("tool_execution_start", vec![]);
-        match command(call) {
-            Some(command) => self.report.info("bash", &[("cmd", Field::Cut(command, COMMAND_LIMIT))]),
-            None => self.report.debug("tool start", &[("tool", call.name.as_str().into())]),
+        let (level, msg, field) = match command(call) {
+            Some(command) => (Level::Info, "bash", ("cmd", Field::Cut(command, COMMAND_LIMIT))),
+            None => (Level::Debug, "tool start", ("tool", call.name.as_str().into())),
+        };
+        let fields: Vec<_> = std::iter::once(field).chain(self.call_id(call)).collect();
+        self.report.log(level, msg, &fields);
+    }
+
+    /// The field that tells calls apart, where that is needed.
+    fn call_id<'c>(&self, call: &'c ToolCall) -> Option<(&'static str, Field<'c>)> {
+        self.call_ids.then(|| ("callId", call.id.as_str().into()))
+    }
+
+    fn tool_output(&mut self, call: &ToolCall, line: &str) {
+        if self.throttle.admits(Instant::now()) {
+            self.skipped_output();
+            let field = ("text", Field::Cut(line, RESULT_LIMIT));
+            let fields: Vec<_> = std::iter::once(field).chain(self.call_id(call)).collect();
+            self.report.debug("bash output", &fields);
+        }
+    }
+
+    /// Says how much of the output is not in the log, if that is so.
+    fn skipped_output(&mut self) {
+        let skipped = self.throttle.take_held_back();
+        if skipped > 0 {
+            self.report.debug("bash output skipped", &[("lines", skipped.into())]);
         }
     }
 
     fn tool_end(&mut self, call: &ToolCall, result: &ToolResult) {
+        self.skipped_output();
         self.event("tool_execution_end", vec![]);
         let text = result.text();
         let mut fields = vec![("tool", Field::Text(&call.name))];
+        fields.extend(self.call_id(call));
         if result.is_error {
             if let Some(command) = command(call) {
                 fields.push(("cmd", Field::Cut(command, COMMAND_LIMIT)));
@@ -292,6 +324,9 @@ impl<'a> SessionLog<'a> {
                 "all models exhausted across all retry passes — every model was rate-limited or overloaded",
                 &[],
             ),
+            Notice::SecretInToolOutput { kind, tool } => {
+                self.report.warn("secret in tool output", &[("type", kind.into()), ("tool", tool.into())]);
+            }
             Notice::Warning(text) => self.report.warn(text, &[]),
             Notice::RepeatedPermissionErrors => {
                 self.report.error("Aborting: repeated auth/permission failures — check credentials", &[]);
@@ -497,6 +532,44 @@ mod tests {
     }
 
     #[test]
+    fn calls_that_may_run_together_are_told_apart() {
+        let (report, lines) = Lines::new();
+        let mut log = SessionLog::new(&report, UsageSoFar::default(), 7).with_call_ids();
+        let bash = ToolCall::from_raw("c1", "bash", r#"{"command":"x"}"#);
+        let read = ToolCall::from_raw("c2", "read", "{}");
+        let (took, good, bad) = (Duration::ZERO, result("ok", false), result("no", true));
+        log.handle(&Event::ToolStart(&bash));
+        log.handle(&Event::ToolStart(&read));
+        log.handle(&Event::ToolEnd { call: &read, result: &good, took });
+        log.handle(&Event::ToolEnd { call: &bash, result: &bad, took });
+        let lines = lines.brief();
+        let lines: Vec<&String> = lines.iter().filter(|line| !line.starts_with("debug event")).collect();
+        assert_eq!(
+            lines,
+            [
+                r#"info bash {"cmd":"x","callId":"c1"}"#,
+                r#"debug tool start {"tool":"read","callId":"c2"}"#,
+                r#"debug tool done {"tool":"read","callId":"c2","resultLength":2}"#,
+                r#"error tool error {"tool":"bash","callId":"c1","cmd":"x","result":"no"}"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn what_a_command_prints_is_logged_in_part() {
+        let bash = ToolCall::from_raw("1", "bash", "{}");
+        let (took, good) = (Duration::ZERO, result("ok", false));
+        let mut events: Vec<_> = (0..1000).map(|_| Event::ToolOutput { call: &bash, line: "line" }).collect();
+        events.push(Event::ToolEnd { call: &bash, result: &good, took });
+        let lines = lines_of(&events);
+        let skipped = lines.iter().filter_map(|line| line.strip_prefix(r#"debug bash output skipped {"lines":"#));
+        let skipped: usize = skipped.map(|number| number.trim_end_matches('}').parse::<usize>().unwrap()).sum();
+        let logged = lines.iter().filter(|line| *line == r#"debug bash output {"text":"line"}"#).count();
+        assert_eq!(logged + skipped, 1000);
+        assert!((10..1000).contains(&logged), "{logged}");
+    }
+
+    #[test]
     fn retries_are_named_by_phase_and_kind() {
         #[track_caller]
         fn case(phase: RetryPhase, kind: Kind, expected: &str) {
@@ -530,6 +603,7 @@ mod tests {
             Event::Notice(Notice::ParameterRejected { param: "store" }),
             Event::Notice(Notice::OutputLimit),
             Event::Notice(Notice::EmptyResponse),
+            Event::Notice(Notice::SecretInToolOutput { kind: "github_token", tool: "bash" }),
             Event::Notice(Notice::Warning("careful")),
             Event::Notice(Notice::RepeatedPermissionErrors),
         ]);
@@ -541,6 +615,7 @@ mod tests {
                 r#"warn provider rejected parameter {"param":"store"}"#,
                 "warn output limit reached {}",
                 "warn empty response {}",
+                r#"warn secret in tool output {"type":"github_token","tool":"bash"}"#,
                 "warn careful {}",
                 "error Aborting: repeated auth/permission failures — check credentials {}",
             ]

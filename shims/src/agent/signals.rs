@@ -160,7 +160,7 @@ mod tests {
         let value = format!("{}{secret}{}", "x".repeat(RETURN_LIMIT - 5), "é".repeat(100_000));
         fs::write(dir.path().join("return"), value).unwrap();
         let (report, lines) = Lines::new();
-        report.mask_secrets(&[Secret::new(secret)]);
+        report.mask_secrets([("t", &Secret::new(secret))]);
         evaluate(dir.path(), 0, &report);
         let text = lines.text();
         let line = crate::wire::log::LogLine::parse(text.lines().next().unwrap()).unwrap();

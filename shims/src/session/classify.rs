@@ -329,7 +329,8 @@ fn text_of(value: Option<&Value>) -> Option<String> {
 
 /// A number of seconds, fractions allowed.
 fn seconds(text: &str) -> Option<Duration> {
-    Duration::try_from_secs_f64(text.parse().ok()?).ok()
+    let seconds = text.parse::<f64>().ok().filter(|seconds| seconds.is_finite() && *seconds >= 0.0)?;
+    Some(Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
 }
 
 /// `retry-after`: seconds or an HTTP date.
@@ -340,17 +341,27 @@ fn retry_after(value: &str) -> Option<Duration> {
     })
 }
 
-/// Seconds since the epoch of a date like `Wed, 21 Oct 2026 07:28:00 GMT`.
+/// Seconds since the epoch of a date like `Wed, 21 Oct 2026 07:28:00 GMT`, or in one of the two older forms of HTTP:
+/// `Wednesday, 21-Oct-26 07:28:00 GMT` and `Wed Oct 21 07:28:00 2026`.
 fn http_date(text: &str) -> Option<u64> {
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let mut words = text.split_once(", ")?.1.split(' ');
-    let mut number = |limit: u64| words.next()?.parse::<u64>().ok().filter(|number| *number <= limit);
-    let day = number(31)?;
-    let month = words.next().and_then(|name| MONTHS.iter().position(|month| *month == name))? as u64 + 1;
-    let year = words.next()?.parse::<u64>().ok().filter(|year| (1970..10_000).contains(year))?;
-    let mut clock = words.next()?.split(':').map(|part| part.parse::<u64>().ok().filter(|part| *part < 61));
+    let (parts, is_newer) = match text.split_once(", ") {
+        Some((_, rest)) => (rest.replace('-', " "), true),
+        None => (text.split_once(' ')?.1.to_owned(), false),
+    };
+    let parts: Vec<&str> = parts.split_whitespace().collect();
+    let (day, month, year, clock) = match (&parts[..], is_newer) {
+        (&[day, month, year, clock, "GMT"], true) | (&[month, day, clock, year], false) => (day, month, year, clock),
+        _ => return None,
+    };
+    let number = |text: &str, limit: u64| text.parse::<u64>().ok().filter(|number| *number <= limit);
+    let month = MONTHS.iter().position(|known| *known == month)? as u64 + 1;
+    let year = number(year, 9999)?;
+    let year = if year < 100 { year + 2000 } else { year };
+    let mut clock = clock.split(':').map(|part| number(part, 60));
     let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
-    Some(days_before(year, month, day)? * 86_400 + hour * 3600 + minute * 60 + second)
+    let days = days_before(Some(year).filter(|year| *year >= 1970)?, month, number(day, 31)?)?;
+    Some(days * 86_400 + hour * 3600 + minute * 60 + second)
 }
 
 /// Days from the epoch to a date of the Gregorian calendar.
@@ -542,6 +553,14 @@ mod tests {
         assert!(header("retry-after", "Wed, 21 Oct 2199 07:28:00 GMT").unwrap() > Duration::from_secs(1 << 30));
         assert_eq!(http_date("Wed, 21 Oct 2015 07:28:00 GMT"), Some(1_445_412_480));
         assert_eq!(http_date("Tue, 29 Feb 2000 00:00:00 GMT"), Some(951_782_400));
+        assert_eq!(http_date("Wednesday, 21-Oct-15 07:28:00 GMT"), Some(1_445_412_480));
+        assert_eq!(http_date("Wed Oct 21 07:28:00 2015"), Some(1_445_412_480));
+        assert_eq!(http_date("Tue Feb  1 00:00:00 2000"), Some(949_363_200));
+        for wrong in
+            ["21 Oct 2015", "Wed, 21 Oct 2015 07:28 GMT", "Wed, 99 Oct 2015 07:28:00 GMT", "x, y z", "", "Wed "]
+        {
+            assert_eq!(http_date(wrong), None, "{wrong}");
+        }
 
         let wait = |body: &str| answer(429, body).wait;
         assert_eq!(wait(r#"{"error":{"details":[{"retryDelay":"37s"}]}}"#), Some(Duration::from_secs(37)));

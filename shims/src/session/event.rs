@@ -21,6 +21,11 @@ pub enum Event<'a> {
     AttemptFailed(&'a ModelError),
     MessageEnd(&'a Message),
     ToolStart(&'a ToolCall),
+    /// A line that a command has printed, without its end; only with `limits.streamTools`.
+    ToolOutput {
+        call: &'a ToolCall,
+        line: &'a str,
+    },
     ToolEnd {
         call: &'a ToolCall,
         result: &'a ToolResult,
@@ -142,6 +147,8 @@ pub enum Notice<'a> {
     ModelsExhausted { pass: u32, delay: Duration },
     /// The last pass was in vain as well, because of rate limits or overload.
     ModelsGivenUp,
+    /// A result of this tool contains a secret of a credential of this type; reported for the first one alone.
+    SecretInToolOutput { kind: &'a str, tool: &'a str },
     /// Anything else, already worded.
     Warning(&'a str),
     /// Three tool results looked like missing permissions; the session ends.

@@ -34,12 +34,31 @@ pub(super) struct Given {
     status: u16,
     headers: String,
     body: Vec<u8>,
+    /// Bytes of one piece, and the pause after it.
     chunk: usize,
+    pause: Duration,
+    /// Where pieces end instead; in ascending order.
+    cuts: Vec<usize>,
+    frame: Frame,
     then: Then,
+}
+
+/// How the other side learns where the body ends.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Frame {
+    Chunks,
+    /// Its length is announced.
+    Length,
+    /// The connection ends with it.
+    Connection,
+    /// What is called the body is everything that is sent, the head included.
+    Raw,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum Then {
+    /// Not even a head comes.
+    Nothing,
     /// The body is complete.
     End,
     /// The connection breaks before the body is complete.
@@ -49,16 +68,26 @@ enum Then {
 }
 
 impl Given {
-    /// A stream, sent in one piece.
+    /// A body without content type, sent in one piece.
+    pub(super) fn bare(status: u16, body: impl Into<Vec<u8>>) -> Self {
+        let (chunk, pause, cuts) = (usize::MAX, Duration::ZERO, Vec::new());
+        let (headers, frame) = (String::new(), Frame::Chunks);
+        Self { status, headers, body: body.into(), chunk, pause, cuts, frame, then: Then::End }
+    }
+
+    /// A stream.
     pub(super) fn stream(sse: impl Into<Vec<u8>>) -> Self {
-        let headers = "content-type: text/event-stream; charset=utf-8\r\n".into();
-        Self { status: 200, headers, body: sse.into(), chunk: usize::MAX, then: Then::End }
+        Self::bare(200, sse).header("content-type", "text/event-stream; charset=utf-8")
     }
 
     /// JSON with a status.
     pub(super) fn json(status: u16, body: &str) -> Self {
-        let headers = "content-type: application/json\r\n".into();
-        Self { status, headers, body: body.into(), chunk: usize::MAX, then: Then::End }
+        Self::bare(status, body).header("content-type", "application/json")
+    }
+
+    /// Silence from the beginning.
+    pub(super) fn silence() -> Self {
+        Self { then: Then::Nothing, ..Self::bare(200, "") }
     }
 
     pub(super) fn header(mut self, name: &str, value: &str) -> Self {
@@ -71,6 +100,23 @@ impl Given {
         Self { chunk, ..self }
     }
 
+    /// In pieces of so many bytes, with a pause after each.
+    pub(super) fn slowly(self, chunk: usize, pause: Duration) -> Self {
+        Self { chunk, pause, ..self }
+    }
+
+    /// In pieces that end at these places, whatever their order.
+    pub(super) fn split(mut self, cuts: impl IntoIterator<Item = usize>) -> Self {
+        self.cuts = cuts.into_iter().map(|cut| cut % (self.body.len() + 1)).collect();
+        self.cuts.sort_unstable();
+        self
+    }
+
+    /// With another way of telling where the body ends.
+    pub(super) fn framed(self, frame: Frame) -> Self {
+        Self { frame, ..self }
+    }
+
     /// With the connection breaking at the end.
     pub(super) fn cut(self) -> Self {
         Self { then: Then::Cut, ..self }
@@ -81,23 +127,50 @@ impl Given {
         Self { then: Then::Hang, ..self }
     }
 
+    fn pieces(&self) -> Vec<&[u8]> {
+        let mut pieces = Vec::new();
+        let mut from = 0;
+        for cut in self.cuts.iter().copied().chain([self.body.len()]) {
+            // A piece of no bytes would be the end.
+            pieces.extend(self.body[from..cut].chunks(self.chunk.min(1 << 20)));
+            from = cut;
+        }
+        pieces
+    }
+
     fn write(&self, stream: &mut TcpStream) -> std::io::Result<()> {
-        write!(stream, "HTTP/1.1 {} X\r\n{}transfer-encoding: chunked\r\n\r\n", self.status, self.headers)?;
-        for piece in self.body.chunks(self.chunk.min(1 << 20)) {
-            let mut chunk = format!("{:x}\r\n", piece.len()).into_bytes();
-            chunk.extend_from_slice(piece);
-            chunk.extend_from_slice(b"\r\n");
-            stream.write_all(&chunk)?;
+        if self.then == Then::Nothing {
+            return until_closed(stream);
+        }
+        let missing = usize::from(self.then != Then::End);
+        let frame = match self.frame {
+            Frame::Chunks => "transfer-encoding: chunked\r\n".to_owned(),
+            Frame::Length => format!("content-length: {}\r\n", self.body.len() + missing),
+            Frame::Connection | Frame::Raw => String::new(),
+        };
+        if self.frame != Frame::Raw {
+            write!(stream, "HTTP/1.1 {} X\r\n{}{frame}\r\n", self.status, self.headers)?;
+        }
+        for piece in self.pieces() {
+            let mut bytes = piece.to_vec();
+            if self.frame == Frame::Chunks {
+                bytes.splice(..0, format!("{:x}\r\n", piece.len()).into_bytes());
+                bytes.extend_from_slice(b"\r\n");
+            }
+            stream.write_all(&bytes)?;
+            std::thread::sleep(self.pause);
         }
         match self.then {
-            Then::End => stream.write_all(b"0\r\n\r\n"),
-            Then::Cut => Ok(()),
-            Then::Hang => {
-                stream.set_read_timeout(Some(Duration::from_secs(20)))?;
-                stream.read(&mut [0]).map(drop)
-            }
+            Then::End if self.frame == Frame::Chunks => stream.write_all(b"0\r\n\r\n"),
+            Then::End | Then::Cut => Ok(()),
+            Then::Nothing | Then::Hang => until_closed(stream),
         }
     }
+}
+
+fn until_closed(stream: &mut TcpStream) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    stream.read(&mut [0]).map(drop)
 }
 
 impl Fake {

@@ -17,6 +17,7 @@ use super::classify::Hints;
 use super::error::{Kind, ModelError};
 use crate::cancel::Cancel;
 use crate::env::Environment;
+use crate::secret::{Masker, Secret};
 
 /// Limit for finding the host, and again for connecting.
 const CONNECT: Duration = Duration::from_secs(30);
@@ -39,6 +40,7 @@ pub(super) struct Client {
     config: ureq::config::Config,
     headers: HeaderMap,
     idle: Duration,
+    masker: Masker,
 }
 
 /// When to stop waiting.
@@ -48,11 +50,20 @@ pub(super) struct Patience<'a> {
     pub(super) deadline: Option<Instant>,
 }
 
+impl Patience<'_> {
+    /// The same, until then at most.
+    pub(super) fn until(self, then: Option<Instant>) -> Self {
+        let deadline = [self.deadline, then].into_iter().flatten().min();
+        Self { deadline, ..self }
+    }
+}
+
 /// An answer whose head has arrived.
 pub(super) struct Answer {
     pub(super) status: u16,
     headers: HeaderMap,
     pieces: Pieces,
+    masker: Masker,
 }
 
 /// Bytes of an answer as they come.
@@ -82,13 +93,14 @@ impl Drop for Close {
 
 impl Client {
     /// A client for the server at `base` (no trailing slash needed). `headers` go with every request, in this order;
-    /// a later one replaces an earlier one of the same name.
+    /// a later one replaces an earlier one of the same name. `key` is taken out of what is shown of answers.
     ///
     /// # Errors
     /// What is wrong with the URL, a header, the proxy or the file of certificates; values of headers are not shown.
     pub(super) fn new(
         base: &str,
         headers: &[(&str, &str)],
+        key: Option<&str>,
         idle: Duration,
         environment: &Environment,
     ) -> Result<Self, String> {
@@ -108,7 +120,8 @@ impl Client {
             .proxy(proxy(scheme, host, environment)?)
             .tls_config(TlsConfig::builder().root_certs(roots).build())
             .build();
-        Ok(Self { base: base.into(), host: host.into(), config, headers: header_map(headers)?, idle })
+        let masker = Masker::new(&key.map(Secret::new));
+        Ok(Self { base: base.into(), host: host.into(), config, headers: header_map(headers)?, idle, masker })
     }
 
     /// Sends a body and waits for the head of the answer, whatever its status.
@@ -141,7 +154,7 @@ impl Client {
             .spawn(move || fetch(agent, request, &sender))
             .map_err(|error| ModelError::new(Kind::Network, format!("start a thread for the request: {error}")))?;
         match pieces.next(patience)? {
-            Part::Head(status, headers) => Ok(Answer { status, headers, pieces }),
+            Part::Head(status, headers) => Ok(Answer { status, headers, pieces, masker: self.masker.clone() }),
             _ => Err(pieces.failure("the answer has no head")),
         }
     }
@@ -190,17 +203,22 @@ impl Answer {
         Ok(String::from_utf8_lossy(&body).into_owned())
     }
 
-    /// As much of the body of an error as arrives soon.
+    /// What takes the key out of what is shown of this answer. To be used before it is cut.
+    pub(super) fn masker(&self) -> &Masker {
+        &self.masker
+    }
+
+    /// As much of the body of an error as arrives soon, without the key.
     pub(super) fn error_body(mut self, patience: Patience<'_>) -> String {
         let soon = Instant::now() + ERROR_PATIENCE;
-        let patience = Patience { deadline: Some(patience.deadline.map_or(soon, |at| at.min(soon))), ..patience };
+        let patience = patience.until(Some(soon));
         let mut body = Vec::new();
         while body.len() < ERROR_BODY {
             let Ok(Some(bytes)) = self.next(patience) else { break };
             body.extend(bytes);
         }
         body.truncate(ERROR_BODY);
-        String::from_utf8_lossy(&body).into_owned()
+        self.masker.mask(&String::from_utf8_lossy(&body)).into_owned()
     }
 }
 
@@ -378,7 +396,7 @@ mod tests {
     }
 
     fn client(url: &str, idle: Duration) -> Client {
-        Client::new(url, &[], idle, &Environment::default()).unwrap()
+        Client::new(url, &[], None, idle, &Environment::default()).unwrap()
     }
 
     fn read_head(stream: &mut TcpStream) -> String {
@@ -406,7 +424,7 @@ mod tests {
             head
         });
         let headers = [("x-one", "1"), ("x-two", "configured")];
-        let client = Client::new(&format!("{url}/base/"), &headers, LONG, &Environment::default()).unwrap();
+        let client = Client::new(&format!("{url}/base/"), &headers, None, LONG, &Environment::default()).unwrap();
         let cancel = Cancel::new();
         let patience = Patience { cancel: &cancel, deadline: None };
         let headers = [("user-agent", "me/1"), ("x-two", "request")];
@@ -509,7 +527,7 @@ mod tests {
             head
         });
         let environment = Environment::from_iter([("HTTPS_PROXY", url.as_str()), ("NO_PROXY", "other.test")]);
-        let client = Client::new("https://model.test", &[], LONG, &environment).unwrap();
+        let client = Client::new("https://model.test", &[], None, LONG, &environment).unwrap();
         let cancel = Cancel::new();
         let error = client.post("/", &[], Vec::new(), Patience { cancel: &cancel, deadline: None });
         assert!(error.is_err_and(|error| error.message.contains("403")));
@@ -537,7 +555,7 @@ mod tests {
         #[track_caller]
         fn case(base: &str, headers: &[(&str, &str)], environment: &[(&str, &str)], expected: &str) {
             let environment = environment.iter().copied().collect();
-            let error = Client::new(base, headers, LONG, &environment).err().expect("this cannot work");
+            let error = Client::new(base, headers, None, LONG, &environment).err().expect("this cannot work");
             assert!(error.contains(expected) && !error.contains("hunter2"), "{error}");
         }
         case("ftp://x", &[], &[], "baseUrl");

@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use super::error::{Kind, ModelError};
+use super::message::{ToolCall, ToolResult};
+use super::repeats::Repeats;
 use crate::wire::config::Limits;
 use crate::wire::usage::Usage;
 
@@ -10,11 +12,12 @@ use crate::wire::usage::Usage;
 const ENOUGH: f64 = 0.8;
 
 /// What a session may use, and what the model has been told of it.
-pub(super) struct Budget {
+pub(crate) struct Budget {
     limits: Limits,
     /// Length of the run, and its end.
     time: Option<(Duration, Instant)>,
     tool_calls: u64,
+    repeats: Repeats,
     /// Keys that the model has been told about.
     told: Vec<&'static str>,
 }
@@ -30,17 +33,32 @@ struct Share {
 
 impl Budget {
     /// `time` is how long the run may take altogether, and when that is over.
-    pub(super) fn new(limits: Limits, time: Option<(Duration, Instant)>) -> Self {
-        Self { limits, time, tool_calls: 0, told: Vec::new() }
+    pub(crate) fn new(limits: Limits, time: Option<(Duration, Instant)>) -> Self {
+        let repeats = Repeats::new(&limits);
+        Self { limits, time, tool_calls: 0, repeats, told: Vec::new() }
     }
 
     /// A tool was called.
-    pub(super) fn count_call(&mut self) {
+    pub(crate) fn count_call(&mut self) {
         self.tool_calls += 1;
     }
 
+    /// A call has a result.
+    pub(super) fn count_result(&mut self, call: &ToolCall, result: &ToolResult) {
+        self.repeats.count(call, result);
+    }
+
+    /// Somebody has said something, so doing the same again may be right.
+    pub(super) fn forget_repeats(&mut self) {
+        self.repeats.forget();
+    }
+
     /// The error that a used up budget is.
-    pub(super) fn exceeded(&self, usage: &Usage) -> Option<ModelError> {
+    pub(crate) fn exceeded(&self, usage: &Usage) -> Option<ModelError> {
+        self.used_up(usage).or_else(|| self.repeats.exceeded())
+    }
+
+    fn used_up(&self, usage: &Usage) -> Option<ModelError> {
         let share = self.shares(usage).find(|share| share.used >= share.limit)?;
         let text =
             format!("limits.{} = {} is reached: {} {} used", share.key, share.limit, rounded(share.used), share.what);
@@ -55,6 +73,12 @@ impl Budget {
         if self.limits.budget_hints == Some(false) {
             return None;
         }
+        let notes = [self.little_left(usage, next_cost, now), self.repeats.hint()];
+        let notes: Vec<String> = notes.into_iter().flatten().collect();
+        (!notes.is_empty()).then(|| notes.join("\n"))
+    }
+
+    fn little_left(&mut self, usage: &Usage, next_cost: f64, now: Instant) -> Option<String> {
         let little = |share: &Share| {
             let reserved = if share.key == "maxCost" { next_cost } else { 0.0 };
             share.used >= ENOUGH * share.limit || share.used + reserved >= share.limit

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::env::Environment;
-use crate::secret::Secret;
+use crate::secret::{Masker, Secret};
 use crate::wire::config::{Limits, ModelConfig};
 use crate::wire::usage::Usage;
 
@@ -18,6 +18,7 @@ pub mod estimate;
 pub mod event;
 #[cfg(test)]
 mod fake;
+mod guard;
 mod history;
 pub(crate) mod http;
 mod json;
@@ -26,15 +27,19 @@ mod lineup;
 pub mod message;
 mod owner;
 pub mod prompt;
+#[cfg(test)]
+mod proofs;
 pub mod provider;
 pub mod providers;
 pub mod registry;
+mod repeats;
 mod retry;
 mod run;
 mod sse;
 pub mod tools;
 
 pub use http::{proxy, roots};
+pub(crate) use limits::Budget;
 pub use owner::{Owner, Permit};
 pub use run::{MOST_PERMISSION_ERRORS, Session, is_permission_text, run};
 pub use tools::{Surroundings, ToolGroups};
@@ -58,6 +63,8 @@ pub struct Input {
     /// How long the run that ends with the deadline may take altogether.
     pub time_limit: Option<Duration>,
     pub limits: Limits,
+    /// What is a secret in the results of tools, labelled with the types of credentials.
+    pub secrets: Masker,
     /// The processes of tools, for whoever has to end them from outside.
     pub tool_groups: ToolGroups,
     /// Also decides whether repeated permission errors end the session (agent-session.md §6.3): in a container nobody is
@@ -79,6 +86,8 @@ pub struct Outcome {
     pub text: String,
     /// Of the whole session, failed endings included.
     pub usage: Usage,
+    /// Occurrences of secrets in the results of tools.
+    pub secrets_found: u64,
 }
 
 /// Why a session ended.

@@ -306,64 +306,6 @@ mod tests {
         ModelConfig { provider: provider.into(), model: model.into(), ..ModelConfig::default() }
     }
 
-    /// Of one provider: how many models there are, how many of them think, see, and think adaptively, the sums of
-    /// context windows and output limits, and the sums of the four prices in ten-millionths of a dollar.
-    type Sums = (usize, [usize; 3], [u64; 2], [i64; 4]);
-
-    fn sums(provider: &str) -> Sums {
-        let registry = Registry::builtin();
-        let facts: Vec<Facts> = registry.ids(provider).filter_map(|id| registry.facts(provider, id)).collect();
-        let count = |flag: fn(&Facts) -> bool| facts.iter().filter(|facts| flag(facts)).count();
-        let price =
-            |price: fn(&Price) -> f64| facts.iter().map(|facts| (price(&facts.price) * 1e7).round() as i64).sum();
-        (
-            facts.len(),
-            [count(|facts| facts.reasoning), count(|facts| facts.images), count(|facts| facts.adaptive)],
-            [facts.iter().map(|facts| facts.context_window).sum(), facts.iter().map(|facts| facts.max_tokens).sum()],
-            [price(|it| it.input), price(|it| it.output), price(|it| it.cache_read), price(|it| it.cache_write)],
-        )
-    }
-
-    /// The sums are those of the published table of models.
-    #[test]
-    fn the_table_is_the_published_one() {
-        #[track_caller]
-        fn case(provider: &str, models: usize, flags: [usize; 3], tokens: [u64; 2], prices: [i64; 4]) {
-            assert_eq!(sums(provider), (models, flags, tokens, prices), "{provider}");
-        }
-        case(
-            "anthropic",
-            32,
-            [25, 32, 11],
-            [15_200_000, 2_157_056],
-            [1_669_500_000, 8_347_500_000, 156_500_000, 2_052_250_000],
-        );
-        case(
-            "openai",
-            52,
-            [39, 46, 0],
-            [17_051_305, 4_680_160],
-            [4_110_000_000, 19_551_500_000, 268_750_000, 303_750_000],
-        );
-        case("groq", 19, [9, 3, 0], [2_154_496, 565_248], [70_100_000, 168_400_000, 370_000, 0]);
-        case("google", 31, [24, 31, 0], [29_808_896, 1_513_984], [176_875_000, 1_077_000_000, 24_462_500, 10_000_000]);
-        case("xai", 28, [13, 14, 0], [16_617_632, 586_592], [550_500_000, 2_300_000_000, 293_200_000, 0]);
-        case("mistral", 29, [8, 14, 0], [5_943_872, 4_371_008], [189_700_000, 664_800_000, 680_000, 0]);
-        case(
-            "openrouter",
-            107,
-            [72, 68, 0],
-            [51_195_848, 7_721_261],
-            [2_853_560_000, 15_969_630_000, 199_356_250, 1_223_729_165],
-        );
-        let registry = Registry::builtin();
-        assert_eq!(registry.0.len(), 298);
-        let opus = registry.facts("anthropic", "claude-opus-4-6").unwrap();
-        assert!(opus.reasoning && opus.images && opus.adaptive);
-        assert_eq!((opus.context_window, opus.max_tokens), (1_000_000, 128_000));
-        assert_eq!(opus.price, Price { input: 5.0, output: 25.0, cache_read: 0.5, cache_write: 6.25 });
-    }
-
     #[test]
     fn an_alias_is_replaced_only_for_its_provider() {
         let registry = Registry::builtin();

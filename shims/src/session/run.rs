@@ -8,6 +8,7 @@ use self::context::Room;
 use super::compact::Dropped;
 use super::error::ModelError;
 use super::event::{Event, Notice, Role};
+use super::guard::Guard;
 use super::limits::Budget;
 use super::lineup::Lineup;
 use super::message::{Content, Message, Stop};
@@ -25,6 +26,7 @@ mod budget_tests;
 #[cfg(test)]
 mod compaction_tests;
 mod context;
+mod crew;
 mod exchange;
 #[cfg(test)]
 mod fallback_tests;
@@ -51,7 +53,9 @@ pub fn run(input: Input, prompt: String, cancel: Cancel, owner: &mut dyn Owner) 
             let end = session.prompt(prompt, cancel, owner);
             session.outcome(end)
         }
-        Err(reason) => Outcome { end: End::NotStarted { reason }, text: String::new(), usage: Usage::default() },
+        Err(reason) => {
+            Outcome { end: End::NotStarted { reason }, text: String::new(), usage: Usage::default(), secrets_found: 0 }
+        }
     }
 }
 
@@ -63,7 +67,10 @@ pub struct Session {
     room: Room,
     dropped: Dropped,
     budget: Budget,
+    guard: Guard,
     tools: tools::Context,
+    /// Most calls that run at the same time.
+    threads: usize,
     exit_file: Option<PathBuf>,
     deadline: Option<Instant>,
     permission_hits: u32,
@@ -77,6 +84,7 @@ impl Session {
     pub fn prompt(&mut self, text: String, cancel: Cancel, owner: &mut dyn Owner) -> End {
         self.tools.cancel = cancel;
         owner.hear(Event::AgentStart);
+        self.budget.forget_repeats();
         let end = self.converse(text, owner);
         owner.hear(Event::AgentEnd);
         end
@@ -85,7 +93,7 @@ impl Session {
     /// Ends the session: kills what its tools have left running, and says how it went.
     pub fn outcome(self, end: End) -> Outcome {
         self.tools.groups.kill_all();
-        Outcome { end, text: self.text, usage: self.usage }
+        Outcome { end, text: self.text, usage: self.usage, secrets_found: self.guard.found() }
     }
 
     fn converse(&mut self, text: String, owner: &mut dyn Owner) -> End {

@@ -3,6 +3,9 @@
 /// Longest line, and most data of one event, in bytes.
 const LONGEST: usize = 32 << 20;
 
+/// The mark of UTF-8 that a text may begin with.
+const BOM: &[u8] = "\u{feff}".as_bytes();
+
 /// One event. Fields other than these two are not used by any provider.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct SseEvent {
@@ -23,6 +26,8 @@ pub(super) struct Parser {
     partial: Vec<u8>,
     /// The last piece ended with `\r`; a `\n` that follows belongs to it.
     after_cr: bool,
+    /// The first line has been read.
+    begun: bool,
     event: Option<SseEvent>,
     has_data: bool,
 }
@@ -93,6 +98,9 @@ impl Parser {
         if line.len() > LONGEST {
             return Err(TooLong);
         }
+        // Some servers begin every text with the mark of its encoding.
+        let mark: &[u8] = if std::mem::replace(&mut self.begun, true) { b"" } else { BOM };
+        let line = line.strip_prefix(mark).unwrap_or(line);
         let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
         let value = line.get(colon + 1..).unwrap_or_default();
         let value = String::from_utf8_lossy(value.strip_prefix(b" ").unwrap_or(value));
@@ -154,6 +162,8 @@ mod tests {
         case("data: the end", &[("", "the end")]);
         case("data: 1\n\n\n\n", &[("", "1")]);
         case("\n\n", &[]);
+        case("\u{feff}data: 1\n\n\u{feff}data: 2\n\n", &[("", "1")]);
+        case("\u{feff}: comment\ndata: 1\n\n", &[("", "1")]);
     }
 
     #[test]

@@ -156,14 +156,31 @@ pub struct Limits {
     /// Seconds that a command may take at most, and takes at most when the model says nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bash_timeout: Option<u64>,
+    /// The same call with the same result so often in a row ends the session; 10 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repeat_limit: Option<u64>,
     /// Whether the model is told when little is left; it is unless this is false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub budget_hints: Option<bool>,
+    /// Most tool calls that run at the same time; one when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parallel_tools: Option<u64>,
+    /// The model gets the results of tools without secrets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redact_tool_results: Option<bool>,
+    /// What commands print is logged while they run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stream_tools: Option<bool>,
     #[serde(flatten)]
     pub other: Map<String, Value>,
 }
 
 impl Limits {
+    /// Most tool calls that run at the same time, at least one.
+    pub fn threads(&self) -> usize {
+        self.parallel_tools.and_then(|most| usize::try_from(most).ok()).unwrap_or(1).max(1)
+    }
+
     /// Whether there is nothing in the table.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

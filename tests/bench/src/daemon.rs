@@ -87,6 +87,8 @@ impl Project {
         command.env("PATH", format!("{}:{path}", self.dir.join("bin").display()));
         command.env("HOME", self.dir.join("home")).env("TMPDIR", self.dir.join("tmp"));
         command.env_remove("ACTION_LLAMA_HOME");
+        // What a developer has set and a service has not: with it every error looks at the whole program.
+        command.env_remove("RUST_BACKTRACE");
         Ok(command)
     }
 

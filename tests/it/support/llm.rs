@@ -291,6 +291,13 @@ impl Answer {
         self
     }
 
+    /// Ends with something that is no event behind the first occurrence of this text.
+    pub(crate) fn garbled_behind(mut self, text: &str) -> Self {
+        self.body.truncate(self.find(text) + text.len());
+        self.body.extend(b" \n\ndata: <html>\n\n");
+        self
+    }
+
     /// Sends nothing more behind the first occurrence of this text.
     pub(crate) fn silent_behind(mut self, text: &str) -> Self {
         self.end = End::SilentAfter(self.find(text) + text.len());

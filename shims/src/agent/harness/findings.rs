@@ -7,7 +7,8 @@ use serde_json::json;
 use super::LINE;
 use crate::agent::report::{Field, Reporter};
 use crate::agent::session_log::{COMMAND_LIMIT, RESULT_LIMIT, UsageSoFar};
-use crate::session::{MOST_PERMISSION_ERRORS, is_permission_text};
+use crate::session::error::ModelError;
+use crate::session::{Budget, MOST_PERMISSION_ERRORS, is_permission_text};
 use crate::text::cut;
 use crate::wire::usage::Usage;
 
@@ -25,6 +26,8 @@ pub(super) struct Findings<'a> {
     output_length: usize,
     failure: Option<String>,
     permission_hits: u32,
+    budget: Budget,
+    used_up: Option<ModelError>,
 }
 
 /// A call of a tool, without secrets and no longer than a log line shows it.
@@ -35,7 +38,7 @@ struct Call {
 }
 
 impl<'a> Findings<'a> {
-    pub(super) fn new(report: &'a Reporter, usage: UsageSoFar) -> Self {
+    pub(super) fn new(report: &'a Reporter, usage: UsageSoFar, budget: Budget) -> Self {
         Self {
             report,
             usage,
@@ -45,6 +48,8 @@ impl<'a> Findings<'a> {
             output_length: 0,
             failure: None,
             permission_hits: 0,
+            budget,
+            used_up: None,
         }
     }
 
@@ -60,6 +65,7 @@ impl<'a> Findings<'a> {
     /// A tool is about to run; `command` is what a shell runs.
     pub(super) fn called(&mut self, id: &str, tool: &str, command: Option<&str>) {
         self.events += 1;
+        self.budget.count_call();
         match command {
             Some(command) => self.report.info("bash", &[("cmd", Field::Cut(command, COMMAND_LIMIT))]),
             None => self.report.debug("tool start", &[("tool", tool.into())]),
@@ -76,8 +82,15 @@ impl<'a> Findings<'a> {
         self.calls.contains_key(id)
     }
 
-    /// A tool has run.
+    /// A tool has run. When it was the last one of several, the model is asked next, unless a budget is used up.
     pub(super) fn gave(&mut self, id: &str, text: &str, is_error: bool) {
+        self.log_result(id, text, is_error);
+        if self.calls.is_empty() {
+            self.used_up = self.budget.exceeded(&self.totals);
+        }
+    }
+
+    fn log_result(&mut self, id: &str, text: &str, is_error: bool) {
         self.events += 1;
         let call = self.calls.remove(id).unwrap_or_else(|| Call { tool: "unknown".into(), command: None });
         let mut fields = vec![("tool", Field::Text(&call.tool))];
@@ -126,8 +139,8 @@ impl<'a> Findings<'a> {
 
     /// The program says that it has failed.
     pub(super) fn fail(&mut self, why: &str) {
-        let why = cut(why.trim(), LINE);
-        self.failure = Some(if why.is_empty() { "the harness reports a failure".into() } else { why.to_owned() });
+        let why = self.brief(why);
+        self.failure = Some(if why.is_empty() { "the harness reports a failure".into() } else { why });
     }
 
     /// It goes on all the same.
@@ -145,6 +158,11 @@ impl<'a> Findings<'a> {
         self.permission_hits >= MOST_PERMISSION_ERRORS
     }
 
+    /// The limit that has been reached while there was still something to do.
+    pub(super) fn used_up(&self) -> Option<&ModelError> {
+        self.used_up.as_ref()
+    }
+
     pub(super) fn events(&self) -> u64 {
         self.events
     }
@@ -157,6 +175,11 @@ impl<'a> Findings<'a> {
     pub(super) fn log_usage(&self) {
         self.usage.set(self.totals);
         self.usage.log(self.report);
+    }
+
+    /// The beginning of a text, without any secret.
+    pub(super) fn brief(&self, text: &str) -> String {
+        cut(&self.report.masked(text.trim()), LINE).to_owned()
     }
 
     /// The text without any secret.

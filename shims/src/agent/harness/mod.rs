@@ -19,6 +19,8 @@ use super::config::Agent;
 use super::ending::stand_still;
 use super::model_session::{Ended, Setting, system_prompt};
 use super::report::{Field, Reporter};
+use super::session_log::log_failure;
+use crate::session::Budget;
 use crate::session::prompt::Audience;
 use crate::session::providers::MOST_TOKENS;
 use crate::wire::config::Harness;
@@ -43,13 +45,14 @@ trait Reading {
 pub(super) fn hold(agent: &Agent, harness: &Harness, setting: Setting<'_>, report: &Reporter) -> Result<Ended> {
     let system = system_prompt(agent, setting.paths, &setting.paths.tmp, Audience::UnattendedElsewhere);
     let choice = setting.models.first();
-    let plan = Plan::of(harness, choice, system, setting.prompt, setting.paths, setting.environment, report)?;
+    let plan = Plan::of(harness, choice, system, setting.prompt.join(), setting.paths, setting.environment, report)?;
     let (provider, model) = choice.map_or(("", ""), |choice| (&*choice.config.provider, &*choice.config.model));
     announce(harness, provider, model, &plan, report);
     setting.usage.start();
     let process = Process::start(&plan).with_context(|| plan::cannot_start(plan.program(), &agent.config.name))?;
 
-    let mut findings = Findings::new(report, setting.usage.clone());
+    let budget = Budget::new(agent.config.limits.clone(), None);
+    let mut findings = Findings::new(report, setting.usage.clone(), budget);
     let mut reading: Box<dyn Reading> = match plan.output {
         Output::Text => Box::new(text::Reading::default()),
         Output::Claude => Box::new(claude::Reading::default()),
@@ -64,11 +67,11 @@ pub(super) fn hold(agent: &Agent, harness: &Harness, setting: Setting<'_>, repor
                 let line = String::from_utf8_lossy(line);
                 if !line.trim().is_empty() {
                     report.warn("harness stderr", &[("text", Field::Cut(line.trim_end(), LINE))]);
-                    last_words = crate::text::cut(line.trim(), LINE).to_owned();
+                    last_words = findings.brief(&line);
                 }
             }
         }
-        !findings.is_hopeless()
+        !findings.is_hopeless() && findings.used_up().is_none()
     });
     reading.end(&mut findings);
     if setting.cancel.is_cancelled() {
@@ -99,6 +102,11 @@ fn conclude(
     (provider, model): (&str, &str),
     report: &Reporter,
 ) -> Ended {
+    if let Some(error) = findings.used_up() {
+        findings.log_usage();
+        log_failure(error, provider, model, report);
+        return Ended::With(error.kind.exit_code());
+    }
     let failure = match (findings.is_hopeless(), exit) {
         (true, _) => None,
         (false, Exit::Code(0)) => findings.failure().map(|failure| (failure.to_owned(), exit::UNRECOVERABLE)),

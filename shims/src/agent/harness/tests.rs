@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::agent::prompt::Prompt;
 use crate::agent::report::tests::Lines;
 use crate::agent::session_log::UsageSoFar;
 use crate::agent::setup::Paths;
@@ -21,6 +22,7 @@ struct Bed {
     harness: Value,
     model: Option<Value>,
     key: Option<&'static str>,
+    limits: Value,
 }
 
 /// What came of it.
@@ -36,7 +38,7 @@ impl Bed {
         for name in ["bin", "tmp", "static"] {
             fs::create_dir(dir.path().join(name)).unwrap();
         }
-        Self { dir, harness, model: None, key: None }
+        Self { dir, harness, model: None, key: None, limits: json!({}) }
     }
 
     /// A harness that is this script.
@@ -70,13 +72,13 @@ impl Bed {
 
     fn run(self) -> Ran {
         let (report, lines) = Lines::new();
-        report.mask_secrets(&[Secret::new("hunter2-hunter2")]);
+        report.mask_secrets([("t", &Secret::new("hunter2-hunter2"))]);
         let place = |name: &str| self.dir.path().join(name).into_os_string();
         let mut environment: Environment =
             [("AL_TMP_DIR", place("tmp")), ("AL_STATIC_DIR", place("static"))].into_iter().collect();
         let paths = Paths::of(&environment);
         environment.set("PATH", format!("{}:/usr/bin:/bin", self.dir.path().join("bin").display()));
-        let config = json!({"name": "dev", "harness": self.harness});
+        let config = json!({"name": "dev", "harness": self.harness, "limits": self.limits});
         let agent = Agent {
             config: serde_json::from_value(config).unwrap(),
             instructions: "Do it well.".into(),
@@ -88,7 +90,7 @@ impl Bed {
             paths: &paths,
             environment,
             models: self.model.clone().map(choice).into_iter().collect(),
-            prompt: "the prompt".into(),
+            prompt: Prompt { skeleton: None, trigger: Some("the prompt".into()) },
             deadline: Instant::now() + Duration::from_secs(60),
             usage: UsageSoFar::default(),
             cancel: Cancel::new(),
@@ -366,6 +368,29 @@ fn long_output_is_logged_in_pieces_and_no_secret_in_halves() {
     assert!(pieces.iter().all(|piece| piece.contains("{\"text\":\"line ")), "{pieces:?}");
 }
 
+/// What is kept of a text is cut, and half a secret would not be found any more.
+#[test]
+fn last_words_and_reported_failures_are_masked_before_they_are_cut() {
+    let long = format!("{}hunter2-hunter2", "x".repeat(2000 - 5));
+    let model = || json!({"provider": "openai", "model": "gpt-6-sol"});
+    let print = |event: Value| format!("cat > /dev/null; cat <<'END'\n{event}\nEND");
+    for (kind, script) in [
+        ("goose", format!("echo {long} >&2; exit 3")),
+        ("codex", print(json!({"type": "turn.failed", "error": {"message": long}}))),
+        ("codex", print(json!({"type": "error", "message": long}))),
+        (
+            "pi",
+            print(json!({"type": "message_end",
+            "message": {"role": "assistant", "stopReason": "error", "errorMessage": long}})),
+        ),
+        ("claude", print(json!({"type": "result", "is_error": true, "result": long}))),
+    ] {
+        let ran = Bed::named(kind, model(), &script).run().expect_code(15);
+        let error = ran.lines.last().unwrap();
+        assert!(error.starts_with("error session error") && !error.contains("xhunt"), "{kind}: {error}");
+    }
+}
+
 #[test]
 fn a_program_that_does_not_read_its_prompt_is_fine() {
     Bed::script("exec 0<&-; echo ok").run().expect_regular(3);
@@ -383,4 +408,49 @@ fn what_cannot_be_started_is_named() {
     assert!(error.contains("{model}") && error.contains("there is no model"), "{error}");
     let error = Bed::script("true").with("prompt", json!("file")).run().error();
     assert!(error.contains("needs {promptFile}"), "{error}");
+}
+
+/// Limits bind a program as far as it tells what it uses, at the moments at which the loop of our own would check them.
+#[test]
+fn a_program_that_has_used_up_its_budget_is_stopped() {
+    #[track_caller]
+    fn case(kind: &str, limits: Value, output: &str, reached: Option<(&str, &str)>) {
+        let after = "touch ended";
+        let script = format!("cat <<'END'\n{output}\nEND\nsleep 0.1\n{after}");
+        // What goes on for ever ends only when it is stopped.
+        let script = if reached.is_some() { script.replace(after, "sleep 60") } else { script };
+        let mut bed = Bed::named(kind, anthropic(), &script).key("k");
+        bed.limits = limits;
+        let ran = bed.run();
+        let Some((limit, value)) = reached else {
+            assert!(matches!(ran.ended, Ok(Ended::Regularly { .. })), "{:#?}", ran.lines);
+            return;
+        };
+        let ran = ran.expect_code(15);
+        let error = ran.lines.iter().find(|line| line.starts_with("error session error")).unwrap();
+        assert!(error.contains(r#""kind":"limit""#), "{error}");
+        assert!(error.contains(&format!(r#""limit":"{limit}","value":{value}"#)), "{error}");
+        assert!(ran.lines.iter().any(|line| line.contains("token-usage")), "{:#?}", ran.lines);
+    }
+    let claude = r#"{"type":"assistant","message":{"id":"1","content":[{"type":"tool_use","id":"a","name":"Bash","input":{"command":"x"}},{"type":"tool_use","id":"b","name":"Bash","input":{"command":"y"}}],"usage":{"input_tokens":90,"output_tokens":10}}}
+{"type":"user","message":{"content":[{"type":"tool_result","tool_use_id":"a","content":"ok"}]}}
+{"type":"user","message":{"content":[{"type":"tool_result","tool_use_id":"b","content":"ok"}]}}"#;
+    case("claude", json!({"maxTurns": 1}), claude, Some(("maxTurns", "1")));
+    case("claude", json!({"maxTokens": 100}), claude, Some(("maxTokens", "100")));
+    case("claude", json!({"maxToolCalls": 2}), claude, Some(("maxToolCalls", "2")));
+    case("claude", json!({"maxTurns": 2, "maxTokens": 101, "maxToolCalls": 3}), claude, None);
+    // An answer that is the last one may be the last that is allowed.
+    let said = r#"{"type":"assistant","message":{"id":"1","content":[{"type":"text","text":"done"}],"usage":{"input_tokens":90}}}
+{"type":"result","is_error":false,"num_turns":1,"total_cost_usd":9.5}"#;
+    case("claude", json!({"maxTurns": 1, "maxTokens": 10, "maxCost": 1.0}), said, None);
+
+    let pi = r#"{"type":"message_end","message":{"role":"assistant","content":[],"usage":{"input":90,"output":10,"cost":{"total":0.5}}}}
+{"type":"tool_execution_start","toolCallId":"a","toolName":"bash","args":{"command":"x"}}
+{"type":"tool_execution_end","toolCallId":"a","result":"ok","isError":false}"#;
+    case("pi", json!({"maxCost": 0.5}), pi, Some(("maxCost", "0.5")));
+    case("pi", json!({"maxCost": 0.6}), pi, None);
+
+    let codex = r#"{"type":"item.completed","item":{"id":"a","type":"command_execution","command":"x","aggregated_output":"ok","exit_code":0}}"#;
+    case("codex", json!({"maxToolCalls": 1}), codex, Some(("maxToolCalls", "1")));
+    case("codex", json!({"maxToolCalls": 2}), codex, None);
 }

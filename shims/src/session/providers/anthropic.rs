@@ -67,7 +67,7 @@ impl Anthropic {
         let base = model.base_url.clone().expect("a model behind this API has a base URL");
         let headers: Vec<(&str, &str)> =
             config.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let client = Client::new(&base, &headers, idle(config), environment)?;
+        let client = Client::new(&base, &headers, key, idle(config), environment)?;
         Ok(Self { client, model, auth, oauth, cache })
     }
 

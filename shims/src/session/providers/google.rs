@@ -35,14 +35,15 @@ pub(super) struct Google {
 impl Google {
     pub(super) fn new(model: Model, choice: &ModelChoice, environment: &Environment) -> Result<Self, String> {
         let config = &choice.config;
-        let auth = key(choice)?.map(|key| match &config.auth_header {
+        let key = key(choice)?;
+        let auth = key.map(|key| match &config.auth_header {
             Some(name) if config.provider == "custom" => (name.clone(), Secret::new(key)),
             _ => ("x-goog-api-key".to_owned(), Secret::new(key)),
         });
         let base = model.base_url.clone().expect("a model behind this API has a base URL");
         let headers: Vec<(&str, &str)> =
             config.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let client = Client::new(&base, &headers, idle(config), environment)?;
+        let client = Client::new(&base, &headers, key, idle(config), environment)?;
         let path = format!("/models/{}:streamGenerateContent?alt=sse", percent_encode(&model.id));
         Ok(Self { client, model, path, auth, made_ids: 0 })
     }

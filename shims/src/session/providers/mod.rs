@@ -1,7 +1,8 @@
 //! The wire formats. Each file is one provider API behind [`super::provider::Provider`].
 
+use std::cell::Cell;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use self::mock::{Mock, Script};
 use super::error::{Kind, ModelError};
@@ -29,6 +30,8 @@ pub const NAMES: [&str; 9] =
 
 /// A request is given up after this long without a byte, unless configured.
 const IDLE: Duration = Duration::from_secs(600);
+/// How long the end of a stream is waited for that has said everything; some servers leave it open.
+const GRACE: Duration = Duration::from_secs(2);
 /// No count of tokens is larger; whatever a server says, sums of them cannot overflow.
 pub(crate) const MOST_TOKENS: u64 = 1 << 40;
 /// What is shown of an answer that is none, in characters.
@@ -203,9 +206,17 @@ fn patience<'a>(request: &Request<'a>) -> Patience<'a> {
 fn read_stream(
     answer: &mut Answer,
     patience: Patience<'_>,
-    handle: impl FnMut(SseEvent) -> Result<Progress, ModelError>,
+    mut handle: impl FnMut(SseEvent) -> Result<Progress, ModelError>,
 ) -> Result<(), ModelError> {
-    read_pieces(|| answer.next(patience), handle)
+    let until = Cell::new(None);
+    let next = || answer.next(patience.until(until.get()));
+    read_pieces(next, |event| {
+        let progress = handle(event)?;
+        if progress == Progress::Enough {
+            until.set(Some(Instant::now() + GRACE));
+        }
+        Ok(progress)
+    })
 }
 
 /// As [`read_stream`], from wherever the pieces come.
@@ -249,7 +260,7 @@ fn read_pieces(
 enum Progress {
     /// Its end would be too early.
     More,
-    /// From now on it may end; what still comes belongs to it.
+    /// From now on it may end, and need not be waited for long; what still comes belongs to it.
     Enough,
     /// Nothing that comes after this is of interest.
     Complete,
@@ -258,8 +269,10 @@ enum Progress {
 /// The JSON of an answer that is not a stream.
 fn read_whole<T: serde::de::DeserializeOwned>(answer: Answer, patience: Patience<'_>) -> Result<T, ModelError> {
     let kind = answer.header("content-type").unwrap_or("no content type").to_owned();
+    let masker = answer.masker().clone();
     let body = answer.whole(patience)?;
-    json::parse(&body).map_err(|_| {
+    json::parse(body.trim_start_matches('\u{feff}')).map_err(|_| {
+        let body = masker.mask(&body);
         let begin = cut(body.trim_start(), BEGINNING);
         let text = format!("the answer is neither a stream nor JSON ({kind}), it begins with: {begin}");
         ModelError::new(Kind::Malformed, text)
@@ -287,7 +300,9 @@ fn name_model(mut error: ModelError, model: &Model) -> ModelError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cancel::Cancel;
     use crate::secret::Secret;
+    use crate::session::fake::{Fake, Given};
 
     #[test]
     fn what_is_wrong_with_a_configuration() {
@@ -331,6 +346,33 @@ mod tests {
         assert_eq!((echo.model().facts.context_window, echo.time_scale()), (5000, 10.0));
         assert!(connect("other", &[]).err().unwrap().contains("\"other\""));
         assert!(connect("echo", &[("AL_MOCK_SCRIPT", "/none.toml")]).err().unwrap().contains("/none.toml"));
+    }
+
+    /// Some servers say everything and then leave the connection open, perhaps with comments in it.
+    #[test]
+    fn an_answer_that_is_complete_is_not_waited_for() {
+        let chat = r#"{"choices":[{"delta":{"content":"all"},"finish_reason":"stop"}]}"#;
+        let google = r#"{"candidates":[{"content":{"parts":[{"text":"all"}]},"finishReason":"STOP"}]}"#;
+        for (api, last) in [("chat", chat), ("google", google)] {
+            let server = Fake::start(vec![Given::stream(format!("data: {last}\n\n: still here\n\n")).hang()]);
+            let config = serde_json::json!({"provider": "custom", "model": "m", "api": api, "baseUrl": server.url});
+            let choice = ModelChoice { config: serde_json::from_value(config).unwrap(), key: None };
+            let mut provider = connect(&choice, &Environment::default(), &mut |_| {}).unwrap();
+            let cancel = Cancel::new();
+            let request = Request {
+                system: "s",
+                messages: &[],
+                max_tokens: 10,
+                refused: &[],
+                tools: true,
+                cancel: &cancel,
+                deadline: None,
+            };
+            let started = Instant::now();
+            assert_eq!(provider.send(&request, &mut |_| {}).unwrap().text(), "all", "{api}");
+            // The server would wait for 20 s, the usual patience with a silent one is 600.
+            assert!(started.elapsed() < Duration::from_secs(15), "{api}: {:?}", started.elapsed());
+        }
     }
 
     #[test]

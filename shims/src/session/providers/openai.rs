@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, RandomState};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{COMMON_HEADERS, MOST_TOKENS, Progress, idle, key, name_model, patience, read_pieces, read_whole};
+use super::{COMMON_HEADERS, MOST_TOKENS, Progress, idle, key, name_model, patience, read_stream, read_whole};
 use crate::env::Environment;
 use crate::secret::Secret;
 use crate::session::error::ModelError;
@@ -70,14 +70,15 @@ impl Server {
     /// What is wrong with the configuration, for people.
     pub(super) fn new(model: Model, choice: &ModelChoice, environment: &Environment) -> Result<Self, String> {
         let config = &choice.config;
-        let auth = key(choice)?.map(|key| match &config.auth_header {
+        let key = key(choice)?;
+        let auth = key.map(|key| match &config.auth_header {
             Some(name) if config.provider == "custom" => (name.clone(), Secret::new(key)),
             _ => ("authorization".to_owned(), Secret::new(format!("Bearer {key}"))),
         });
         let base = model.base_url.clone().expect("a model behind this API has a base URL");
         let headers: Vec<(&str, &str)> =
             config.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-        let client = Client::new(&base, &headers, idle(config), environment)?;
+        let client = Client::new(&base, &headers, key, idle(config), environment)?;
         Ok(Self { model, session: random_uuid(), cache: Cache::of(config), client, auth })
     }
 
@@ -99,7 +100,7 @@ impl Server {
             return Err(name_model(classify::of_answer(status, &body, &hints, &post.sent), &self.model));
         }
         let read = if answer.is_stream() {
-            stream(|| answer.next(patience(request)), reading)
+            read_stream(&mut answer, patience(request), |event| reading.event(&event)).map(|()| reading)
         } else {
             read_whole(answer, patience(request)).and_then(|answer| reading.whole(&answer).map(|()| reading))
         };
@@ -131,15 +132,6 @@ impl Cache {
             _ => Self::Short,
         }
     }
-}
-
-/// Reads a stream from pieces of any size; `None` is its end.
-fn stream<R: Reading>(
-    next: impl FnMut() -> Result<Option<Vec<u8>>, ModelError>,
-    mut reading: R,
-) -> Result<R, ModelError> {
-    read_pieces(next, |event| reading.event(&event))?;
-    Ok(reading)
 }
 
 /// The optional parameters of a request. What has been refused is left out.

@@ -1,12 +1,13 @@
-//! The tool calls of one message (agent-session.md §6.3).
+//! The tool calls of one message (agent-session.md §6.3, §22.3).
 
 use std::time::Instant;
 
 use super::super::event::{Event, Notice, Role};
 use super::super::message::{Assistant, Message, ToolCall, ToolResult};
-use super::super::tools::Surroundings;
-use super::super::{End, Owner, history, tools};
+use super::super::tools::{Effect, Surroundings};
+use super::super::{End, Owner, Permit, history, tools};
 use super::Session;
+use super::crew::{Crew, Progress};
 
 /// How many results that look like missing permissions end a session.
 pub const MOST_PERMISSION_ERRORS: u32 = 3;
@@ -29,24 +30,14 @@ pub(super) enum AfterTools {
 }
 
 impl Session {
+    /// Runs the calls of a message: those that only look and those that run commands at the same time when that is
+    /// configured, all others one after another.
     pub(super) fn run_tools(&mut self, message: &Assistant, owner: &mut dyn Owner) -> (Vec<ToolResult>, AfterTools) {
-        let mut results = Vec::new();
-        let mut after = AfterTools::GoOn;
-        for call in message.calls() {
-            if let Some(end) = self.stopped() {
-                after = AfterTools::End(end);
-                break;
-            }
-            let result = self.run_tool(call, owner);
-            let hopeless = self.tools.surroundings == Surroundings::Container && is_permission_error(&result);
-            results.push(result);
-            self.permission_hits += u32::from(hopeless);
-            if self.permission_hits == MOST_PERMISSION_ERRORS {
-                owner.hear(Event::Notice(Notice::RepeatedPermissionErrors));
-                after = AfterTools::End(End::Aborted);
-                break;
-            }
-        }
+        let calls: Vec<&ToolCall> = message.calls().collect();
+        let (results, mut after) = match self.threads_for(&calls) {
+            1 => self.run_in_turn(&calls, owner),
+            threads => self.run_together(&calls, threads, owner),
+        };
         if history::drop_old_images(&mut self.messages) {
             self.forget_bound_thinking();
         }
@@ -57,15 +48,107 @@ impl Session {
         (results, after)
     }
 
+    /// In how many threads calls run. What changes files must not depend on luck, and a person looks at one after another.
+    fn threads_for(&self, calls: &[&ToolCall]) -> usize {
+        let may_run_together = self.tools.surroundings == Surroundings::Container
+            && calls.iter().all(|call| matches!(call.name.as_str(), "read" | "bash"));
+        if may_run_together { self.threads.min(calls.len()).max(1) } else { 1 }
+    }
+
+    fn run_in_turn(&mut self, calls: &[&ToolCall], owner: &mut dyn Owner) -> (Vec<ToolResult>, AfterTools) {
+        let mut results = Vec::new();
+        for call in calls {
+            if let Some(end) = self.stopped() {
+                return (results, AfterTools::End(end));
+            }
+            let result = self.run_tool(call, owner);
+            let end = self.hopeless(&result, owner);
+            results.push(result);
+            if let Some(end) = end {
+                return (results, AfterTools::End(end));
+            }
+        }
+        (results, AfterTools::GoOn)
+    }
+
     fn run_tool(&mut self, call: &ToolCall, owner: &mut dyn Owner) -> ToolResult {
         owner.hear(Event::ToolStart(call));
-        let started = Instant::now();
         self.budget.count_call();
-        let result = tools::execute(call, &self.tools, &mut |target| owner.permit(call, target));
+        let refusal = self.refusal(call, owner);
+        let started = Instant::now();
+        let mut result = match refusal {
+            Some(reason) => tools::refused(call, reason),
+            None => tools::execute(call, &self.tools, &mut |line| owner.hear(Event::ToolOutput { call, line })),
+        };
+        self.guard.inspect(&mut result, &mut |event| owner.hear(event));
         owner.hear(Event::ToolEnd { call, result: &result, took: started.elapsed() });
+        self.add_result(call, &result, owner);
+        result
+    }
+
+    /// Why the owner does not let a call run. Those that would run nothing are not asked about.
+    fn refusal(&self, call: &ToolCall, owner: &mut dyn Owner) -> Option<String> {
+        let permit = match tools::effect(call, &self.tools) {
+            Effect::None => return None,
+            Effect::Command => owner.permit(call, None),
+            Effect::File(path) => owner.permit(call, Some(&path)),
+        };
+        match permit {
+            Permit::Granted => None,
+            Permit::Refused(reason) => Some(reason),
+        }
+    }
+
+    fn run_together(
+        &mut self,
+        calls: &[&ToolCall],
+        threads: usize,
+        owner: &mut dyn Owner,
+    ) -> (Vec<ToolResult>, AfterTools) {
+        let crew = Crew { calls, context: &self.tools, deadline: self.deadline };
+        let (budget, guard) = (&mut self.budget, &mut self.guard);
+        let done = crew.run(threads, &mut |progress| match progress {
+            Progress::Started(index) => {
+                budget.count_call();
+                owner.hear(Event::ToolStart(calls[index]));
+            }
+            Progress::Printed { index, line } => owner.hear(Event::ToolOutput { call: calls[index], line }),
+            Progress::Done { index, result, took } => {
+                guard.inspect(result, &mut |event| owner.hear(event));
+                owner.hear(Event::ToolEnd { call: calls[index], result, took });
+            }
+        });
+        let Some(done) = done else {
+            return self.run_in_turn(calls, owner);
+        };
+        let mut results = Vec::with_capacity(done.len());
+        for (call, result) in calls.iter().zip(done) {
+            results.extend(result.inspect(|result| self.add_result(call, result, owner)));
+        }
+        let hopeless = results.iter().find_map(|result| self.hopeless(result, owner));
+        let stopped = || if results.len() < calls.len() { self.stopped() } else { None };
+        let after = hopeless.or_else(stopped).map_or(AfterTools::GoOn, AfterTools::End);
+        (results, after)
+    }
+
+    fn add_result(&mut self, call: &ToolCall, result: &ToolResult, owner: &mut dyn Owner) {
+        self.budget.count_result(call, result);
         owner.hear(Event::MessageStart(Role::ToolResult));
         self.add(Message::ToolResult(result.clone()), &mut |event| owner.hear(event));
-        result
+    }
+
+    /// Counts a result that looks like a missing permission. In a container nobody is there to give it: too many of
+    /// them are the end.
+    fn hopeless(&mut self, result: &ToolResult, owner: &mut dyn Owner) -> Option<End> {
+        if self.tools.surroundings != Surroundings::Container || !is_permission_error(result) {
+            return None;
+        }
+        self.permission_hits += 1;
+        if self.permission_hits < MOST_PERMISSION_ERRORS {
+            return None;
+        }
+        owner.hear(Event::Notice(Notice::RepeatedPermissionErrors));
+        Some(End::Aborted)
     }
 }
 

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::Session;
 use crate::cancel::Cancel;
 use crate::env::Environment;
+use crate::secret::Masker;
 use crate::session::error::{Kind, ModelError};
 use crate::session::event::{Event, RetryPhase};
 use crate::session::message::{Assistant, Block, Message, Stop, ToolCall};
@@ -78,12 +79,14 @@ impl Provider for Script {
 
 /// A session that is being tested.
 pub(super) struct Bench {
-    pub(super) dir: tempfile::TempDir,
+    /// Where the tools work; gone with the last holder.
+    pub(super) dir: Arc<tempfile::TempDir>,
     pub(super) system: String,
     pub(super) script: Script,
     /// Further models.
     pub(super) others: Vec<Script>,
     pub(super) limits: Limits,
+    pub(super) secrets: Masker,
     pub(super) cancel: Cancel,
     pub(super) deadline: Option<Instant>,
     pub(super) time_limit: Option<Duration>,
@@ -121,11 +124,12 @@ impl Bench {
             on_send: Box::new(|| {}),
         };
         Self {
-            dir: tempfile::tempdir().unwrap(),
+            dir: Arc::new(tempfile::tempdir().unwrap()),
             system: "system".into(),
             script,
             others: Vec::new(),
             limits: Limits::default(),
+            secrets: Masker::default(),
             cancel: Cancel::new(),
             deadline: None,
             time_limit: None,
@@ -157,6 +161,7 @@ impl Bench {
             deadline: self.deadline,
             time_limit: self.time_limit,
             limits: self.limits.clone(),
+            secrets: self.secrets.clone(),
             tool_groups: ToolGroups::default(),
             surroundings: self.surroundings,
         }
@@ -204,6 +209,7 @@ pub(super) fn name(event: &Event<'_>) -> String {
         Event::MessageEnd(Message::Assistant(_)) => "end Assistant".into(),
         Event::MessageEnd(Message::ToolResult(_)) => "end ToolResult".into(),
         Event::ToolStart(call) => format!("tool {}", call.name),
+        Event::ToolOutput { line, .. } => format!("printed {line}"),
         Event::ToolEnd { result, .. } => format!("done {}", result.is_error),
         Event::TurnEnd { usage, .. } => format!("turn end {}", usage.turn_count),
         Event::AttemptFailed(error) => format!("failed {}", error.kind.as_str()),

@@ -90,3 +90,22 @@ fn a_command_takes_no_longer_than_the_limit() {
     };
     assert_eq!((result.text().as_str(), result.is_error), ("Command timed out after 1 seconds", true));
 }
+
+#[test]
+fn a_repeated_call_ends_the_session_unless_something_else_comes_between() {
+    let mut bench = Bench::new((0..20).map(|_| calls(&["echo same"])).collect());
+    bench.limits = Limits { repeat_limit: Some(5), ..Limits::default() };
+    let seen = bench.run();
+    assert_failed(&seen.outcome, Kind::Limit);
+    assert_eq!((seen.asked.len(), seen.outcome.usage.turn_count), (5, 5));
+    assert!(
+        note(&seen, 4).is_some_and(|note| note.contains("the last 4 tool calls were the same")),
+        "{:?}",
+        note(&seen, 4)
+    );
+
+    let answers = (0..20).map(|turn| calls(&["echo same", if turn % 4 == 3 { "echo other" } else { "echo same" }]));
+    let mut bench = Bench::new(answers.chain([said("done")]).collect());
+    bench.limits = Limits { repeat_limit: Some(8), parallel_tools: Some(2), ..Limits::default() };
+    assert_eq!(bench.run().outcome.text, "done");
+}

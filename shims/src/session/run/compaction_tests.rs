@@ -249,7 +249,7 @@ fn an_overflow_in_a_short_conversation_is_repaired_once() {
 fn a_session_goes_on_in_a_window_that_was_guessed_too_small() {
     // Everything beside the one result takes more than a window of the guessed size should.
     let mut answers = vec![calls(&[&print(20_000)]), failed(Kind::ContextOverflow)];
-    answers.extend((0..60).map(|_| calls(&["echo small"])));
+    answers.extend((0..60).map(|turn| calls(&[&format!("echo {turn}")])));
     answers.push(said("done"));
     let mut bench = bench(answers, 200_000);
     bench.system = "s".repeat(40_000);

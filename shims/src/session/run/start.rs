@@ -2,6 +2,7 @@
 
 use super::super::compact::Dropped;
 use super::super::event::{Created, Event};
+use super::super::guard::Guard;
 use super::super::limits::Budget;
 use super::super::lineup::Lineup;
 use super::super::provider::Provider;
@@ -52,7 +53,10 @@ impl Session {
                 groups: input.tool_groups,
                 surroundings: input.surroundings,
                 bash_timeout: input.limits.bash_timeout.filter(|seconds| *seconds > 0),
+                stream: input.limits.stream_tools == Some(true),
             },
+            guard: Guard::new(input.secrets, input.limits.redact_tool_results == Some(true)),
+            threads: input.limits.threads(),
             budget: Budget::new(input.limits, input.time_limit.zip(input.deadline)),
             exit_file: input.exit_file,
             deadline: input.deadline,

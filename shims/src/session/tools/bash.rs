@@ -19,8 +19,10 @@ use super::{Answer, Context, Surroundings, ToolGroups, text};
 use crate::env::Environment;
 
 mod capture;
+mod lines;
 
 use capture::Capture;
+use lines::Lines;
 
 /// How long output is still read when the shell has ended but something it started holds the pipe.
 const LINGER: Duration = Duration::from_millis(500);
@@ -35,7 +37,7 @@ const WAITING: usize = 4;
 /// Stack of the two helper threads, which call nothing deep.
 const STACK: usize = 128 * 1024;
 
-pub(super) fn run(args: &Args, context: &Context) -> Answer {
+pub(super) fn run(args: &Args, context: &Context, on_line: &mut dyn FnMut(&str)) -> Answer {
     if !context.dir.is_dir() {
         return Err(format!("Cannot run commands: the working directory {} does not exist", context.dir.display()));
     }
@@ -43,7 +45,16 @@ pub(super) fn run(args: &Args, context: &Context) -> Answer {
     let limit = [wanted, context.bash_timeout].into_iter().flatten().min();
     let shell = Shell::start(args.text("command"), context).map_err(|error| spawn_failure(&error))?;
     let mut capture = Capture::new(&context.tmp_dir);
-    let end = shell.wait(limit, context, &mut capture);
+    let mut lines = context.stream.then(Lines::default);
+    let end = shell.wait(limit, context, &mut |bytes| {
+        capture.push(bytes);
+        if let Some(lines) = &mut lines {
+            lines.push(bytes, on_line);
+        }
+    });
+    if let Some(lines) = &mut lines {
+        lines.end(on_line);
+    }
     let printed = capture.finish();
     let output = if printed.is_empty() { "(no output)" } else { &printed };
     match end {
@@ -120,8 +131,8 @@ impl Shell {
         }
     }
 
-    /// Collects output until the call is over.
-    fn wait(self, limit: Option<u64>, context: &Context, capture: &mut Capture) -> End {
+    /// Hands out output until the call is over.
+    fn wait(self, limit: Option<u64>, context: &Context, take: &mut dyn FnMut(&[u8])) -> End {
         let limit = limit.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)));
         let mut output = self.output;
         let mut ended = self.ended;
@@ -132,7 +143,7 @@ impl Shell {
         while open || running {
             select! {
                 recv(output) -> bytes => match bytes {
-                    Ok(bytes) => capture.push(&bytes),
+                    Ok(bytes) => take(&bytes),
                     Err(_) => (open, output) = (false, never()),
                 },
                 recv(ended) -> _ => {

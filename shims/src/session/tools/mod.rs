@@ -3,13 +3,12 @@
 //! [`schemas`] is what models are told, [`execute`] runs one call. A failing tool is a result like any other, with
 //! `is_error` set: nothing here ends a session.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::Permit;
 use super::message::{Content, ToolCall, ToolResult};
 use crate::cancel::Cancel;
 use crate::env::Environment;
@@ -43,6 +42,8 @@ pub struct Context {
     pub surroundings: Surroundings,
     /// Seconds that a command may take at most, also when its call says nothing.
     pub bash_timeout: Option<u64>,
+    /// What commands print is reported while they run.
+    pub stream: bool,
 }
 
 /// Where a session runs; decides how shells are detached and ended.
@@ -73,16 +74,46 @@ pub fn schemas() -> &'static [Schema] {
 /// What a tool gives back; the error is the text of an error result.
 type Answer = Result<Vec<Content>, String>;
 
-/// Runs one call. Calls with an unknown tool, incomplete or unfitting arguments run nothing and say so; all others need a
-/// permit, which is asked for with the file that the call is about, if it is about one.
-pub fn execute(call: &ToolCall, context: &Context, permit: &mut dyn FnMut(Option<&Path>) -> Permit) -> ToolResult {
-    let answer = answer(call, context, permit);
+/// What a call would do.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Effect {
+    /// Nothing: it cannot run.
+    None,
+    Command,
+    /// Something with this file: absolute, links not resolved.
+    File(PathBuf),
+}
+
+/// Looks what a call would do; it may still fail.
+pub(super) fn effect(call: &ToolCall, context: &Context) -> Effect {
+    let schema = schemas().iter().find(|schema| schema.name == call.name).filter(|_| call.complete);
+    let Some((schema, args)) = schema.and_then(|schema| Some((schema, args::check(schema, &call.args).ok()?))) else {
+        return Effect::None;
+    };
+    let path = match schema.name {
+        "bash" => return Effect::Command,
+        "read" => ToolPath::existing(args.text("path"), context),
+        _ => ToolPath::new(args.text("path"), context),
+    };
+    Effect::File(path.full().to_owned())
+}
+
+/// The result of a call that is not let run.
+pub(super) fn refused(call: &ToolCall, reason: String) -> ToolResult {
+    let content = vec![Content::Text(reason)];
+    ToolResult { call_id: call.id.clone(), tool: call.name.clone(), content, is_error: true }
+}
+
+/// Runs one call. Calls with an unknown tool, incomplete or unfitting arguments run nothing and say so. Lines that a
+/// command prints go to `on_line` at once if the context says so.
+pub fn execute(call: &ToolCall, context: &Context, on_line: &mut dyn FnMut(&str)) -> ToolResult {
+    let answer = answer(call, context, on_line);
     let is_error = answer.is_err();
     let content = answer.unwrap_or_else(|text| vec![Content::Text(text)]);
     ToolResult { call_id: call.id.clone(), tool: call.name.clone(), content, is_error }
 }
 
-fn answer(call: &ToolCall, context: &Context, permit: &mut dyn FnMut(Option<&Path>) -> Permit) -> Answer {
+fn answer(call: &ToolCall, context: &Context, on_line: &mut dyn FnMut(&str)) -> Answer {
     let Some(schema) = schemas().iter().find(|schema| schema.name == call.name) else {
         return Err(unknown(&call.name));
     };
@@ -97,17 +128,9 @@ fn answer(call: &ToolCall, context: &Context, permit: &mut dyn FnMut(Option<&Pat
     if context.cancel.is_cancelled() {
         return Err("Aborted before it started".into());
     }
-    let target = match schema.name {
-        "read" => Some(ToolPath::existing(args.text("path"), context)),
-        "edit" | "write" => Some(ToolPath::new(args.text("path"), context)),
-        _ => None,
-    };
-    if let Permit::Refused(reason) = permit(target.as_ref().map(ToolPath::full)) {
-        return Err(reason);
-    }
     match schema.name {
         "read" => read::run(&args, context),
-        "bash" => bash::run(&args, context),
+        "bash" => bash::run(&args, context, on_line),
         "edit" => edit::run(&args, context),
         "write" => write::run(&args, context),
         other => Err(unknown(other)),
@@ -145,13 +168,14 @@ mod tests {
             groups: ToolGroups::default(),
             surroundings: Surroundings::Container,
             bash_timeout: None,
+            stream: false,
         };
         (base, context)
     }
 
     /// Runs a tool; the text of its result, `Err` when that is an error.
     pub(super) fn call(context: &Context, tool: &str, args: Value) -> Result<String, String> {
-        let result = execute(&ToolCall::from_raw("1", tool, args.to_string()), context, &mut |_| Permit::Granted);
+        let result = execute(&ToolCall::from_raw("1", tool, args.to_string()), context, &mut |_| {});
         if result.is_error { Err(result.text()) } else { Ok(result.text()) }
     }
 
@@ -180,7 +204,7 @@ mod tests {
     fn cut_off_arguments_run_nothing() {
         let (base, context) = context();
         let cut = ToolCall::from_raw("7", "write", r#"{"path": "a", "content": "half of"#);
-        let result = execute(&cut, &context, &mut |_| panic!("there is nothing to permit"));
+        let result = execute(&cut, &context, &mut |_| {});
         assert!(result.is_error && result.text().contains("nothing was executed"), "{}", result.text());
         assert_eq!((result.call_id.as_str(), result.tool.as_str()), ("7", "write"));
         assert!(!base.path().join("a").exists());
@@ -193,5 +217,20 @@ mod tests {
         let answer = call(&context, "write", json!({"path": "a", "content": ""}));
         assert!(answer.unwrap_err().contains("Aborted"));
         assert!(!base.path().join("a").exists());
+    }
+
+    #[test]
+    fn what_a_call_would_do_is_known_before() {
+        let (base, context) = context();
+        let effect_of = |tool: &str, args: &str| effect(&ToolCall::from_raw("1", tool, args), &context);
+        assert_eq!(effect_of("bash", r#"{"command": "ls"}"#), Effect::Command);
+        for tool in ["read", "write", "edit"] {
+            let args = r#"{"path": "@a/b", "content": "", "oldText": "x", "newText": ""}"#;
+            assert_eq!(effect_of(tool, args), Effect::File(base.path().join("a/b")), "{tool}");
+        }
+        assert_eq!(effect_of("read", r#"{"path": "~/x"}"#), Effect::File(base.path().join("home/x")));
+        for (tool, args) in [("bash", "{}"), ("write", r#"{"path": "a"}"#), ("bash", r#"{"comm"#), ("grep", "{}")] {
+            assert_eq!(effect_of(tool, args), Effect::None, "{tool} {args}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 
 use super::args::Args;
-use super::paths::{ToolPath, failure};
+use super::paths::ToolPath;
 use super::{Answer, Context, text};
 
 pub(super) fn run(args: &Args, context: &Context) -> Answer {
@@ -14,8 +14,10 @@ pub(super) fn run(args: &Args, context: &Context) -> Answer {
     if path.full().exists() {
         path.regular("write")?;
     } else if let Some(parent) = path.full().parent() {
-        fs::create_dir_all(parent)
-            .map_err(|error| failure("create directory", &parent.display().to_string(), &error))?;
+        fs::create_dir_all(parent).map_err(|error| {
+            let operation = format!("create the directory {} for", parent.display());
+            path.failure(&operation, &error)
+        })?;
     }
     let opened = OpenOptions::new().write(true).create(true).truncate(true).mode(0o644).open(path.full());
     opened.and_then(|mut file| file.write_all(content)).map_err(|error| path.failure("write", &error))?;
@@ -63,7 +65,9 @@ mod tests {
         }
         case(&context, "home", "Cannot write home: it is a directory");
         case(&context, "/dev/null", "Cannot write /dev/null: it is not a regular file");
-        case(&context, "file/below/x", "file/below: Not a directory");
+        let parent = base.path().join("file/below");
+        let expected = format!("Cannot create the directory {} for file/below/x: Not a directory", parent.display());
+        case(&context, "file/below/x", &expected);
         case(&context, "", "it is a directory");
     }
 }

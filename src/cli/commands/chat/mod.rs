@@ -53,8 +53,9 @@ pub(crate) fn run(args: Chat) -> Result<u8> {
     if let Some(status) = signals.ended() {
         return Ok(status);
     }
-    let mut view = view(&args, interaction, wake, &signals, &subject, &tools, &choices)?;
-    let input = input(&site, &subject, &tools, choices)?;
+    let masker = masker(&tools, &choices);
+    let mut view = view(&args, interaction, wake, &signals, &subject, masker.clone())?;
+    let input = input(&site, &subject, &tools, choices, masker)?;
     let session = Session::start(input, &mut view).map_err(ConfigError)?;
     let mut conversation = Conversation { session, view, signals };
     match args.message {
@@ -81,14 +82,19 @@ fn warn(problem: &str) {
     let _ = writeln!(io::stderr(), "Warning: {}", printable(problem));
 }
 
+/// What must not be printed: the credentials of the tools and the keys of the models.
+fn masker(tools: &Tools, choices: &[ModelChoice]) -> Masker {
+    let keys = choices.iter().filter_map(|choice| Some((choice.config.provider.as_str(), choice.key.as_ref()?)));
+    Masker::labelled(tools.secrets.iter().map(|(kind, value)| (kind.as_str(), value)).chain(keys))
+}
+
 fn view(
     args: &Chat,
     interaction: Interaction,
     wake: PipeReader,
     signals: &Signals,
     subject: &Subject<'_>,
-    tools: &Tools,
-    choices: &[ModelChoice],
+    masker: Masker,
 ) -> Result<View> {
     let consent = match interaction {
         _ if args.yes => Consent::Given,
@@ -103,19 +109,24 @@ fn view(
         false => (Box::new(io::stderr()), Stream::Stderr),
     };
     let answers = if args.message.is_some() && !on_terminal { Answers::Whole } else { Answers::Streamed };
-    let secrets = tools.secrets.iter().chain(choices.iter().filter_map(|choice| choice.key.as_ref()));
     Ok(View {
         composer,
         consent,
         signals: signals.clone(),
         turn: Cancel::new(),
         dir: subject.dir.clone(),
-        page: Page::new(answers, Box::new(io::stdout()), aside.0, Style::of(aside.1), Masker::new(secrets)),
+        page: Page::new(answers, Box::new(io::stdout()), aside.0, Style::of(aside.1), masker),
         usage: Usage::default(),
     })
 }
 
-fn input(site: &Site, subject: &Subject<'_>, tools: &Tools, models: Vec<ModelChoice>) -> Result<Input> {
+fn input(
+    site: &Site,
+    subject: &Subject<'_>,
+    tools: &Tools,
+    models: Vec<ModelChoice>,
+    secrets: Masker,
+) -> Result<Input> {
     let (path, context) = subject.context(site, &tools.loaded)?;
     let system = SystemPrompt {
         agent: subject.name(),
@@ -140,6 +151,7 @@ fn input(site: &Site, subject: &Subject<'_>, tools: &Tools, models: Vec<ModelCho
         deadline: None,
         time_limit: None,
         limits: subject.limits.clone(),
+        secrets,
         tool_groups: tools.groups.clone(),
         surroundings: Surroundings::Terminal,
     })

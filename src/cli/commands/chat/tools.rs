@@ -29,8 +29,8 @@ pub(super) struct Tools {
     pub(super) environment: Environment,
     /// Credentials that are in the environment.
     pub(super) loaded: Vec<CredentialRef>,
-    /// Their values.
-    pub(super) secrets: Vec<Secret>,
+    /// Their values, each with the type of its credential.
+    pub(super) secrets: Vec<(String, Secret)>,
     /// For the full text of long output.
     pub(super) scratch: PrivateDir,
     /// With the key for `ssh`, when there is one.
@@ -72,7 +72,11 @@ impl Tools {
     }
 
     fn load(&mut self, stored: &[(CredentialRef, Fields)], project: &Path) -> Result<()> {
-        self.secrets = stored.iter().flat_map(|(_, fields)| fields.values().cloned()).collect();
+        let values = |(reference, fields): &(CredentialRef, Fields)| {
+            let kind = reference.kind().to_owned();
+            fields.values().map(|value| (kind.clone(), value.clone())).collect::<Vec<_>>()
+        };
+        self.secrets = stored.iter().flat_map(values).collect();
         self.loaded = stored.iter().map(|(reference, _)| reference.clone()).collect();
         let refs: Vec<String> = self.loaded.iter().map(CredentialRef::to_string).collect();
         let lookup = |reference: &str, field: &str| {

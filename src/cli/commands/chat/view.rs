@@ -122,6 +122,8 @@ pub(super) struct Page {
     in_line: bool,
     /// Something of the current response was printed.
     has_text: bool,
+    /// What the current call prints was printed as it came.
+    has_output: bool,
     failure: Option<io::Error>,
 }
 
@@ -134,7 +136,18 @@ impl Page {
         masker: Masker,
     ) -> Self {
         let stream = MaskedStream::new(masker.clone());
-        Self { answers, out, aside, style, masker, stream, in_line: false, has_text: false, failure: None }
+        Self {
+            answers,
+            out,
+            aside,
+            style,
+            masker,
+            stream,
+            in_line: false,
+            has_text: false,
+            has_output: false,
+            failure: None,
+        }
     }
 
     /// Why nothing more can be printed, when that is so.
@@ -174,7 +187,15 @@ impl Page {
                 }
             },
             Event::AttemptFailed(_) => self.withdraw(),
-            Event::ToolStart(call) => self.lines(show::call(call, &self.masker)),
+            Event::ToolStart(call) => {
+                self.has_output = false;
+                self.lines(show::call(call, &self.masker));
+            }
+            Event::ToolOutput { line, .. } => {
+                self.has_output = true;
+                self.note(&format!("  {line}"));
+            }
+            Event::ToolEnd { result, .. } if self.has_output && !result.is_error => {}
             Event::ToolEnd { result, .. } => self.lines(show::result(result, &self.masker)),
             Event::RetryStart(retry) => {
                 let phase = if retry.phase == RetryPhase::Slow { ", slowly" } else { "" };
@@ -210,6 +231,9 @@ impl Page {
                 format!("[no model can be had; trying again in {}]", seconds(*delay))
             }
             Notice::ModelsGivenUp => "[no model can be had]".into(),
+            Notice::SecretInToolOutput { kind, tool } => {
+                format!("[what {tool} gave back contains a secret of {kind}; the model sees it]")
+            }
             Notice::Warning(text) => format!("[{text}]"),
             Notice::RepeatedPermissionErrors => return,
         };

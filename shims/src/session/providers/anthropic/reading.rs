@@ -41,7 +41,7 @@ impl<'s> Reading<'s> {
     pub(super) fn whole(&mut self, answer: Answer, request: &Request<'_>) -> Result<(), ModelError> {
         let hints = answer.hints();
         let message: Map<String, Value> = read_whole(answer, patience(request))?;
-        if message.contains_key("error") {
+        if message.get("error").is_some_and(|error| !error.is_null()) {
             return Err(classify::of_object(&message, &hints));
         }
         if text(&message, "type") != Some("message") {

@@ -99,17 +99,6 @@ fn response(blocks: Vec<Vec<Value>>, stop_reason: &str) -> String {
     sse(&events)
 }
 
-fn without_descriptions(value: &mut Value) {
-    match value {
-        Value::Object(members) => {
-            members.remove("description");
-            members.values_mut().for_each(without_descriptions);
-        }
-        Value::Array(items) => items.iter_mut().for_each(without_descriptions),
-        _ => {}
-    }
-}
-
 #[test]
 fn any_pieces_give_the_same_response() {
     for stream in [TOOL_TURN, OVERLOADED] {
@@ -170,8 +159,8 @@ fn transcript() {
             }));
             ask(&mut *provider, &messages, &[]).1.unwrap();
 
-            let mut requests = server.received();
-            for request in &mut requests {
+            let requests = server.received();
+            for request in &requests {
                 assert!(request.head.starts_with("post /v1/messages http/1.1\r\n"));
                 for header in [
                     ("content-type", "application/json"),
@@ -185,10 +174,8 @@ fn transcript() {
                     assert_eq!(request.header(header.0), Some(header.1));
                 }
                 assert_eq!(request.header("authorization"), None);
-                without_descriptions(&mut request.body);
             }
             let mut expected: Value = serde_json::from_str(FIRST_REQUEST).unwrap();
-            without_descriptions(&mut expected);
             assert_eq!(requests[0].body, expected);
             expected["messages"] = serde_json::from_str(SECOND_MESSAGES).unwrap();
             assert_eq!(requests[1].body, expected);

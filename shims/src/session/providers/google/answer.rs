@@ -67,7 +67,7 @@ impl<'s> Reading<'s> {
     }
 
     fn chunk(&mut self, mut chunk: Map<String, Value>) -> Result<(), ModelError> {
-        if chunk.contains_key("error") {
+        if chunk.get("error").is_some_and(|error| !error.is_null()) {
             return Err(classify::of_object(&chunk, &classify::Hints::default()));
         }
         if let Some(Value::Object(usage)) = chunk.get("usageMetadata") {

@@ -111,17 +111,6 @@ fn end(reason: &str) -> Value {
     json!({"candidates": [{"finishReason": reason, "index": 0}]})
 }
 
-fn without_descriptions(value: &mut Value) {
-    match value {
-        Value::Object(members) => {
-            members.remove("description");
-            members.values_mut().for_each(without_descriptions);
-        }
-        Value::Array(items) => items.iter_mut().for_each(without_descriptions),
-        _ => {}
-    }
-}
-
 /// The answer of the transcript; its call has an id that was made here.
 #[track_caller]
 fn assert_tool_turn(answer: &Assistant) {
@@ -159,8 +148,8 @@ fn transcript() {
             let second = ask(&mut *provider, &messages, &[], true).1.unwrap();
             assert_ne!(second.calls().next().unwrap().id, id);
 
-            let mut requests = server.received();
-            for request in &mut requests {
+            let requests = server.received();
+            for request in &requests {
                 let line = "post /models/gemini-2.5-pro:streamgeneratecontent?alt=sse http/1.1\r\n";
                 assert!(request.head.starts_with(line), "{}", request.head);
                 for header in [
@@ -173,11 +162,9 @@ fn transcript() {
                 ] {
                     assert_eq!(request.header(header.0), header.1);
                 }
-                without_descriptions(&mut request.body);
             }
             // As text: the order of the members is that of the transcript, too.
             let mut expected: Value = serde_json::from_str(FIRST_REQUEST).unwrap();
-            without_descriptions(&mut expected);
             assert_eq!(requests[0].body.to_string(), expected.to_string());
             let added: Value = serde_json::from_str(SECOND_CONTENTS).unwrap();
             expected["contents"].as_array_mut().unwrap().extend(added.as_array().unwrap().clone());

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::super::read_pieces;
 use super::Reading;
 use crate::cancel::Cancel;
 use crate::env::Environment;
@@ -82,7 +83,7 @@ pub(in crate::session::providers) fn received(
 pub(in crate::session::providers) fn replay<'p, R: Reading>(
     pieces: impl IntoIterator<Item = &'p [u8]>,
     end: End,
-    reading: R,
+    mut reading: R,
 ) -> Result<Assistant, ModelError> {
     let mut pieces = pieces.into_iter();
     let next = || match (pieces.next(), end) {
@@ -90,7 +91,8 @@ pub(in crate::session::providers) fn replay<'p, R: Reading>(
         (None, End::Regular) => Ok(None),
         (None, End::BrokenOff) => Err(ModelError::new(Kind::Network, "the answer broke off")),
     };
-    super::stream(next, reading)?.finish()
+    read_pieces(next, |event| reading.event(&event))?;
+    reading.finish()
 }
 
 /// How a replayed stream ends.
@@ -142,18 +144,6 @@ pub(in crate::session::providers) fn text(text: &str) -> Block {
 
 pub(in crate::session::providers) fn call(id: &str, name: &str, args: &Value) -> Block {
     Block::ToolCall(ToolCall::from_raw(id, name, args.to_string()))
-}
-
-/// Descriptions are ours to word.
-pub(in crate::session::providers) fn without_descriptions(value: &mut Value) {
-    match value {
-        Value::Object(members) => {
-            members.remove("description");
-            members.values_mut().for_each(without_descriptions);
-        }
-        Value::Array(items) => items.iter_mut().for_each(without_descriptions),
-        _ => {}
-    }
 }
 
 /// Positions just behind each event of a stream.

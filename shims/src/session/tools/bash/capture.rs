@@ -265,10 +265,12 @@ mod tests {
 
     #[test]
     fn a_file_that_cannot_be_written_is_told() {
-        let mut capture = Capture::new(Path::new("/nowhere"));
+        let dir = tempfile::tempdir().unwrap();
+        let mut capture = Capture::new(&dir.path().join("missing"));
         capture.push("x\n".repeat(LINES + 1).as_bytes());
         let text = capture.finish();
-        assert!(text.contains("of 2001. Full output could not be saved: /nowhere/al-bash-"), "{text}");
+        assert!(text.contains("of 2001. Full output could not be saved: /"), "{text}");
+        assert!(text.contains("/missing/al-bash-"), "{text}");
         assert!(text.ends_with("No such file or directory (os error 2)]"));
     }
 }
