@@ -38,7 +38,7 @@ check: ## the fast part of test, without Docker: format, lints, unit and command
 	cargo fmt --all --check
 	AL_REVISION=dev cargo clippy --workspace --all-targets --locked -- -D warnings
 	AL_REVISION=dev cargo test --workspace --locked --lib --quiet
-	AL_REVISION=dev cargo test --locked --test it --quiet -- cli_ tidy agent_docs
+	AL_REVISION=dev cargo test --locked --test it --quiet -- cli_ tidy agent_docs docs_
 
 test-slow: setup ## load, soak and long crash tests
 	cargo test --workspace --locked -- --ignored
@@ -63,7 +63,7 @@ hot-functions: setup # which functions `make all` puts side by side; takes minut
 dist: all verify ## a tarball to give away, with checksums, into dist
 	@mkdir -p dist
 	tar -czf dist/al-$(VERSION)-linux-$(ARCH).tar.gz --sort=name --owner=0 --group=0 --numeric-owner \
-		--transform 's,^,al-$(VERSION)/,' README.md CHANGELOG.md LICENSE -C $(TARGET_DIR) al
+		--transform 's,^,al-$(VERSION)/,' README.md CHANGELOG.md LICENSE docs agent-docs -C $(TARGET_DIR) al
 	@cd dist && sha256sum *.tar.gz >SHA256SUMS && cat SHA256SUMS
 
 install: all ## copy al to PREFIX/bin (/usr/local/bin)

@@ -1,5 +1,5 @@
-//! Builds the in-container programs statically and embeds them, together with `agent-docs/`, the templates of agents and
-//! the time zones, in the host program (style of the whole: one file that can be copied to another machine and used there).
+//! Builds the in-container programs statically and embeds them, together with `agent-docs/`, `docs/`, the templates of
+//! agents and the time zones, in the host program (style of the whole: one file that can be copied to another machine and used there).
 //!
 //! * `AL_SHIMS_DIR`: take `al-agent` and `al-shim` from this directory instead of building them (packagers, cross builds).
 //! * `AL_REVISION`: revision to bake in instead of asking git.
@@ -47,6 +47,7 @@ fn main() {
     fs::write(out.join("embedded.rs"), code).expect("write embedded.rs");
     fs::write(out.join("zones.rs"), zones(&out)).expect("write zones.rs");
     pack_files(&files_below(&root.join("src/setup/templates")), &out.join("templates.deflate"));
+    pack_files(&files_below(&root.join("docs")), &out.join("user-docs.deflate"));
 
     println!("cargo::rustc-env=AL_REVISION={revision}");
     println!("cargo::rustc-env=AL_BUILD_DATE={}", date(&root));

@@ -209,16 +209,6 @@ mod tests {
     }
 
     #[test]
-    fn what_could_become_a_secret_is_not_settled() {
-        let masker = Masker::new(&[Secret::new("hunter2-secret"), Secret::new("secret-key")]);
-        assert_eq!(masker.settled("a hunter2-secret b"), 18);
-        assert_eq!(masker.settled("a hunter2-"), 2);
-        assert_eq!(masker.settled("a hunter2-secret"), 2, "it may become the other one");
-        assert_eq!(masker.settled("ü"), 2);
-        assert_eq!(Masker::default().settled("hunter2-"), 8);
-    }
-
-    #[test]
     fn says_what_it_has_found() {
         let (key, token) = (Secret::new("hunter2-very-secret"), Secret::new("hunter2-very-secret-token"));
         let masker = Masker::labelled([("key", &key), ("token", &token)]);
@@ -265,6 +255,16 @@ mod tests {
         ] {
             assert_eq!(masker.mask(text), masked);
         }
+    }
+
+    #[test]
+    fn what_could_become_a_secret_is_not_settled() {
+        let masker = Masker::new(&[Secret::new("hunter2-secret"), Secret::new("secret-key")]);
+        assert_eq!(masker.settled("a hunter2-secret b"), 18);
+        assert_eq!(masker.settled("a hunter2-"), 2);
+        assert_eq!(masker.settled("a hunter2-secret"), 2, "it may become the other one");
+        assert_eq!(masker.settled("ü"), 2);
+        assert_eq!(Masker::default().settled("hunter2-"), 8);
     }
 
     #[test]

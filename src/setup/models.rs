@@ -10,6 +10,8 @@ use crate::base::prompt::{Prompter, something};
 pub const OFFERED: [&str; 8] = ["anthropic", "openai", "groq", "google", "xai", "mistral", "openrouter", "custom"];
 /// What is written when a model of a server of one's own is not named.
 const CUSTOM_MODEL: &str = "model-name";
+/// The script of the provider `mock` that is there without a file.
+const MOCK_SCRIPT: &str = "echo";
 /// The last entry of a list of models.
 const OTHER: &str = "other";
 
@@ -26,7 +28,8 @@ pub struct Model {
 impl Model {
     /// The model that is offered first.
     pub fn first_of(provider: &str) -> String {
-        recommended(provider).next().unwrap_or(CUSTOM_MODEL).to_owned()
+        let unnamed = if provider == "mock" { MOCK_SCRIPT } else { CUSTOM_MODEL };
+        recommended(provider).next().unwrap_or(unnamed).to_owned()
     }
 
     /// Its keys in the order in which they are written; `auth_type` is that of the key.

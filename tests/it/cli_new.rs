@@ -53,6 +53,15 @@ fn a_project_is_made_without_questions_when_they_are_answered() {
     assert!(doctor.expect(0).stdout.contains("No agents found"), "{}", doctor.stderr);
 }
 
+/// The scripted model had an id that no script has, so that the first run failed.
+#[test]
+fn a_project_whose_model_is_scripted_names_a_script_that_there_is() {
+    let project = Project::without_docker("");
+    project.al(&["new", "x", "--provider", "mock", "-H"]).run().expect(0);
+    let config = fs::read_to_string(project.root().join("x/config.toml")).unwrap();
+    assert!(config.starts_with("[model]\nprovider = \"mock\"\nmodel = \"echo\"\n"), "{config}");
+}
+
 #[test]
 fn flags_say_which_model() {
     let project = Project::without_docker("");

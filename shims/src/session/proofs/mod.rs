@@ -206,7 +206,7 @@ fn hold_in(surroundings: Surroundings, table: Value) -> Seen {
         surroundings,
     };
     let (mut failures, mut wait, mut notices, mut tools) = (Vec::new(), None, Vec::new(), 0);
-    let prompt = "You have been triggered manually.".into();
+    let prompt = "You have been triggered manually.".to_owned();
     let outcome = run(input, prompt, cancel.clone(), &mut |event: Event<'_>| match event {
         Event::AttemptFailed(error) => failures.push(error.clone()),
         Event::RetryStart(retry) => {

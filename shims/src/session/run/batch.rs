@@ -1,10 +1,11 @@
 //! The tool calls of one message (agent-session.md §6.3, §22.3).
 
+use std::path::Path;
 use std::time::Instant;
 
 use super::super::event::{Event, Notice, Role};
 use super::super::message::{Assistant, Message, ToolCall, ToolResult};
-use super::super::tools::{Effect, Surroundings};
+use super::super::tools::Surroundings;
 use super::super::{End, Owner, Permit, history, tools};
 use super::Session;
 use super::crew::{Crew, Progress};
@@ -48,11 +49,12 @@ impl Session {
         (results, after)
     }
 
-    /// In how many threads calls run. What changes files must not depend on luck, and a person looks at one after another.
+    /// In how many threads calls run. What changes files must not depend on luck, and who is asked about calls is asked
+    /// about one after another.
     fn threads_for(&self, calls: &[&ToolCall]) -> usize {
-        let may_run_together = self.tools.surroundings == Surroundings::Container
-            && calls.iter().all(|call| matches!(call.name.as_str(), "read" | "bash"));
-        if may_run_together { self.threads.min(calls.len()).max(1) } else { 1 }
+        let nobody_is_asked = self.tools.surroundings == Surroundings::Container;
+        let may_run_together = calls.iter().all(|call| matches!(call.name.as_str(), "read" | "bash"));
+        if nobody_is_asked && may_run_together { self.threads.min(calls.len()).max(1) } else { 1 }
     }
 
     fn run_in_turn(&mut self, calls: &[&ToolCall], owner: &mut dyn Owner) -> (Vec<ToolResult>, AfterTools) {
@@ -73,30 +75,13 @@ impl Session {
 
     fn run_tool(&mut self, call: &ToolCall, owner: &mut dyn Owner) -> ToolResult {
         owner.hear(Event::ToolStart(call));
-        self.budget.count_call();
-        let refusal = self.refusal(call, owner);
         let started = Instant::now();
-        let mut result = match refusal {
-            Some(reason) => tools::refused(call, reason),
-            None => tools::execute(call, &self.tools, &mut |line| owner.hear(Event::ToolOutput { call, line })),
-        };
+        self.budget.count_call();
+        let mut result = tools::execute(call, &self.tools, &mut Asking { call, owner });
         self.guard.inspect(&mut result, &mut |event| owner.hear(event));
         owner.hear(Event::ToolEnd { call, result: &result, took: started.elapsed() });
         self.add_result(call, &result, owner);
         result
-    }
-
-    /// Why the owner does not let a call run. Those that would run nothing are not asked about.
-    fn refusal(&self, call: &ToolCall, owner: &mut dyn Owner) -> Option<String> {
-        let permit = match tools::effect(call, &self.tools) {
-            Effect::None => return None,
-            Effect::Command => owner.permit(call, None),
-            Effect::File(path) => owner.permit(call, Some(&path)),
-        };
-        match permit {
-            Permit::Granted => None,
-            Permit::Refused(reason) => Some(reason),
-        }
     }
 
     fn run_together(
@@ -149,6 +134,22 @@ impl Session {
         }
         owner.hear(Event::Notice(Notice::RepeatedPermissionErrors));
         Some(End::Aborted)
+    }
+}
+
+/// Asks and tells the owner about one call.
+struct Asking<'a> {
+    call: &'a ToolCall,
+    owner: &'a mut dyn Owner,
+}
+
+impl tools::Attendant for Asking<'_> {
+    fn permit(&mut self, target: Option<&Path>) -> Permit {
+        self.owner.permit(self.call, target)
+    }
+
+    fn printed(&mut self, line: &str) {
+        self.owner.hear(Event::ToolOutput { call: self.call, line });
     }
 }
 

@@ -188,10 +188,7 @@ fn a_call_runs_only_when_its_owner_permits_it() {
     let mut response = calls(&["touch made", "touch refused", "ls"]).unwrap();
     let invalid = Block::ToolCall(ToolCall::from_raw("c", "write", "{}"));
     response.content.splice(2..2, [write("a", "granted.txt"), write("b", "refused.txt"), invalid]);
-    let mut bench = Bench::new(vec![Ok(response), said("I see")]);
-    // At a terminal calls are decided about one after another.
-    bench.surroundings = Surroundings::Terminal;
-    bench.limits = Limits { parallel_tools: Some(4), ..Limits::default() };
+    let bench = Bench::new(vec![Ok(response), said("I see")]);
     let dir = bench.dir.path().to_owned();
     let mut owner = Strict(Vec::new());
     let seen = bench.run_for(&mut owner);

@@ -85,13 +85,24 @@ impl Crew<'_> {
             let Some(call) = self.calls.get(index) else { return };
             let _ = session.send(Report::Started(index));
             let started = Instant::now();
-            let mut on_line = |line: &str| drop(session.send(Report::Printed(index, line.to_owned())));
-            let result = tools::execute(call, self.context, &mut on_line);
+            let result = tools::execute(call, self.context, &mut Telling { index, session });
             let _ = session.send(Report::Done(index, result, started.elapsed()));
         }
     }
 
     fn is_over(&self) -> bool {
         self.context.cancel.is_cancelled() || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+}
+
+/// Tells the session what a call prints. Nobody is asked about calls that run at the same time.
+struct Telling<'a> {
+    index: usize,
+    session: &'a Sender<Report>,
+}
+
+impl tools::Attendant for Telling<'_> {
+    fn printed(&mut self, line: &str) {
+        let _ = self.session.send(Report::Printed(self.index, line.to_owned()));
     }
 }

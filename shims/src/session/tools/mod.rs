@@ -3,12 +3,13 @@
 //! [`schemas`] is what models are told, [`execute`] runs one call. A failing tool is a result like any other, with
 //! `is_error` set: nothing here ends a session.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::Permit;
 use super::message::{Content, ToolCall, ToolResult};
 use crate::cancel::Cancel;
 use crate::env::Environment;
@@ -74,46 +75,33 @@ pub fn schemas() -> &'static [Schema] {
 /// What a tool gives back; the error is the text of an error result.
 type Answer = Result<Vec<Content>, String>;
 
-/// What a call would do.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Effect {
-    /// Nothing: it cannot run.
-    None,
-    Command,
-    /// Something with this file: absolute, links not resolved.
-    File(PathBuf),
+/// Who is there while a call runs.
+pub trait Attendant {
+    /// Decides just before it runs. `target` is the file that it is about, if it is about one.
+    fn permit(&mut self, target: Option<&Path>) -> Permit {
+        let _ = target;
+        Permit::Granted
+    }
+
+    /// Hears a line that a command has printed, at once.
+    fn printed(&mut self, line: &str) {
+        let _ = line;
+    }
 }
 
-/// Looks what a call would do; it may still fail.
-pub(super) fn effect(call: &ToolCall, context: &Context) -> Effect {
-    let schema = schemas().iter().find(|schema| schema.name == call.name).filter(|_| call.complete);
-    let Some((schema, args)) = schema.and_then(|schema| Some((schema, args::check(schema, &call.args).ok()?))) else {
-        return Effect::None;
-    };
-    let path = match schema.name {
-        "bash" => return Effect::Command,
-        "read" => ToolPath::existing(args.text("path"), context),
-        _ => ToolPath::new(args.text("path"), context),
-    };
-    Effect::File(path.full().to_owned())
-}
+/// Nobody: everything may run.
+impl Attendant for () {}
 
-/// The result of a call that is not let run.
-pub(super) fn refused(call: &ToolCall, reason: String) -> ToolResult {
-    let content = vec![Content::Text(reason)];
-    ToolResult { call_id: call.id.clone(), tool: call.name.clone(), content, is_error: true }
-}
-
-/// Runs one call. Calls with an unknown tool, incomplete or unfitting arguments run nothing and say so. Lines that a
-/// command prints go to `on_line` at once if the context says so.
-pub fn execute(call: &ToolCall, context: &Context, on_line: &mut dyn FnMut(&str)) -> ToolResult {
-    let answer = answer(call, context, on_line);
+/// Runs one call. Calls with an unknown tool, incomplete or unfitting arguments run nothing and say so; all others need a
+/// permit. Lines that a command prints are told if the context says so.
+pub fn execute(call: &ToolCall, context: &Context, attendant: &mut dyn Attendant) -> ToolResult {
+    let answer = answer(call, context, attendant);
     let is_error = answer.is_err();
     let content = answer.unwrap_or_else(|text| vec![Content::Text(text)]);
     ToolResult { call_id: call.id.clone(), tool: call.name.clone(), content, is_error }
 }
 
-fn answer(call: &ToolCall, context: &Context, on_line: &mut dyn FnMut(&str)) -> Answer {
+fn answer(call: &ToolCall, context: &Context, attendant: &mut dyn Attendant) -> Answer {
     let Some(schema) = schemas().iter().find(|schema| schema.name == call.name) else {
         return Err(unknown(&call.name));
     };
@@ -128,9 +116,17 @@ fn answer(call: &ToolCall, context: &Context, on_line: &mut dyn FnMut(&str)) -> 
     if context.cancel.is_cancelled() {
         return Err("Aborted before it started".into());
     }
+    let target = match schema.name {
+        "read" => Some(ToolPath::existing(args.text("path"), context)),
+        "edit" | "write" => Some(ToolPath::new(args.text("path"), context)),
+        _ => None,
+    };
+    if let Permit::Refused(reason) = attendant.permit(target.as_ref().map(ToolPath::full)) {
+        return Err(reason);
+    }
     match schema.name {
         "read" => read::run(&args, context),
-        "bash" => bash::run(&args, context, on_line),
+        "bash" => bash::run(&args, context, &mut |line| attendant.printed(line)),
         "edit" => edit::run(&args, context),
         "write" => write::run(&args, context),
         other => Err(unknown(other)),
@@ -175,7 +171,7 @@ mod tests {
 
     /// Runs a tool; the text of its result, `Err` when that is an error.
     pub(super) fn call(context: &Context, tool: &str, args: Value) -> Result<String, String> {
-        let result = execute(&ToolCall::from_raw("1", tool, args.to_string()), context, &mut |_| {});
+        let result = execute(&ToolCall::from_raw("1", tool, args.to_string()), context, &mut ());
         if result.is_error { Err(result.text()) } else { Ok(result.text()) }
     }
 
@@ -204,7 +200,7 @@ mod tests {
     fn cut_off_arguments_run_nothing() {
         let (base, context) = context();
         let cut = ToolCall::from_raw("7", "write", r#"{"path": "a", "content": "half of"#);
-        let result = execute(&cut, &context, &mut |_| {});
+        let result = execute(&cut, &context, &mut ());
         assert!(result.is_error && result.text().contains("nothing was executed"), "{}", result.text());
         assert_eq!((result.call_id.as_str(), result.tool.as_str()), ("7", "write"));
         assert!(!base.path().join("a").exists());
@@ -217,20 +213,5 @@ mod tests {
         let answer = call(&context, "write", json!({"path": "a", "content": ""}));
         assert!(answer.unwrap_err().contains("Aborted"));
         assert!(!base.path().join("a").exists());
-    }
-
-    #[test]
-    fn what_a_call_would_do_is_known_before() {
-        let (base, context) = context();
-        let effect_of = |tool: &str, args: &str| effect(&ToolCall::from_raw("1", tool, args), &context);
-        assert_eq!(effect_of("bash", r#"{"command": "ls"}"#), Effect::Command);
-        for tool in ["read", "write", "edit"] {
-            let args = r#"{"path": "@a/b", "content": "", "oldText": "x", "newText": ""}"#;
-            assert_eq!(effect_of(tool, args), Effect::File(base.path().join("a/b")), "{tool}");
-        }
-        assert_eq!(effect_of("read", r#"{"path": "~/x"}"#), Effect::File(base.path().join("home/x")));
-        for (tool, args) in [("bash", "{}"), ("write", r#"{"path": "a"}"#), ("bash", r#"{"comm"#), ("grep", "{}")] {
-            assert_eq!(effect_of(tool, args), Effect::None, "{tool} {args}");
-        }
     }
 }

@@ -301,7 +301,8 @@ mod tests {
     fn images_are_returned_as_such_whatever_their_name() {
         let (base, context) = context();
         let read = |name: &str| {
-            execute(&ToolCall::from_raw("1", "read", json!({"path": name}).to_string()), &context, &mut |_| {})
+            let call = ToolCall::from_raw("1", "read", json!({"path": name}).to_string());
+            execute(&call, &context, &mut ())
         };
         let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01".to_vec();
         fs::write(base.path().join("notes.txt"), &png).unwrap();

@@ -129,9 +129,8 @@ mod tests {
     use serde_json::json;
     use shims::session::message::Content;
 
-    use crate::base::Secret;
-
     use super::*;
+    use crate::base::Secret;
 
     fn shown(tool: &str, args: Value) -> String {
         let lines = call(&ToolCall::from_raw("1", tool, args.to_string()), &Masker::default());
@@ -188,6 +187,7 @@ mod tests {
         assert_eq!(result_of("read", &many, false), [(Kind::Note, "  (10 lines)".into())]);
         assert_eq!(result_of("read", "no such file", true), [(Kind::Failure, "  no such file".into())]);
     }
+
     #[test]
     fn a_secret_is_masked_before_anything_is_cut() {
         let secret = "hunter2-".repeat(40);
