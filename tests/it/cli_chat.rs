@@ -76,7 +76,11 @@ fn without_a_terminal_there_is_no_conversation() {
     let project = Project::without_docker("");
     let done = project.al(&["chat"]).run();
     assert_eq!(done.expect(1).stdout, "");
-    assert!(done.stderr.contains("needs a terminal") && done.stderr.contains("--message"), "{}", done.stderr);
+    assert!(
+        done.stderr.contains("needs a person at a terminal") && done.stderr.contains("--message"),
+        "{}",
+        done.stderr
+    );
     let done = project.al(&["chat", "-m", " "]).run();
     assert!(done.expect(1).stderr.contains("'-m, --message <text>'"), "{}", done.stderr);
 }

@@ -42,6 +42,7 @@ fn names_of_this_project_and_user_are_completed() {
     let project = with_agents();
     assert_eq!(complete(&project, &["run", "de"]), ["deploy", "dev"]);
     assert_eq!(complete(&project, &["pause", "r"]), ["review"]);
+    assert_eq!(complete(&project, &["chat", "-m", "hi", "r"]), ["review"]);
     assert_eq!(complete(&project, &["kill", ""]), ["deploy", "dev", "review"]);
     assert!(complete(&project, &["run", "-p", "/nowhere", ""]).is_empty());
     project.al(&["env", "init", "prod", "-t", "server"]).run().expect(0);

@@ -94,11 +94,6 @@ impl<'p> Pty<'p> {
         kill_process(Pid::from_child(&self.child), signal).expect("it is running");
     }
 
-    /// What has come so far, without escape sequences.
-    pub(crate) fn shown(&self) -> String {
-        plain(&self.bytes())
-    }
-
     /// Everything that came, byte by byte.
     fn bytes(&self) -> String {
         String::from_utf8_lossy(&self.output.lock().unwrap()).into_owned()
