@@ -53,6 +53,14 @@ impl Field {
     }
 }
 
+/// Type and instance of a ref.
+pub fn split_ref(reference: &str) -> (&str, &str) {
+    match reference.split_once(':') {
+        Some((kind, instance)) => (kind.trim(), instance.trim()),
+        None => (reference.trim(), "default"),
+    }
+}
+
 /// The type with this id.
 pub fn find(id: &str) -> Option<&'static CredentialType> {
     TYPES.iter().find(|known| known.id == id)

@@ -18,6 +18,7 @@ pub mod gateway;
 pub mod secret;
 pub mod session;
 pub mod text;
+pub mod tool_environment;
 pub mod wire;
 
 /// Version of the product, the same for all its programs.

@@ -67,6 +67,25 @@ impl Masker {
         masked
     }
 
+    /// How many bytes at the beginning of a text no secret can reach into, whatever comes after the text.
+    pub fn settled(&self, text: &str) -> usize {
+        let longest = self.needles.first().map_or(0, String::len);
+        let begins = |start: usize| {
+            let rest = &text[start..];
+            self.needles.iter().any(|needle| needle.len() > rest.len() && needle.starts_with(rest))
+        };
+        let starts = (text.len().saturating_sub(longest)..text.len()).filter(|start| text.is_char_boundary(*start));
+        let mut end = starts.into_iter().find(|start| begins(*start)).unwrap_or(text.len());
+        // A secret that is complete may reach over that place.
+        while let Some(start) = self.needles.iter().find_map(|needle| {
+            let mut found = text.match_indices(needle.as_str()).map(|(start, _)| start);
+            found.find(|start| (*start..start + needle.len()).contains(&end) && *start < end)
+        }) {
+            end = start;
+        }
+        end
+    }
+
     /// Masks every string inside a JSON value, names of members included.
     pub fn mask_json(&self, value: &mut serde_json::Value) {
         if self.needles.is_empty() {
@@ -133,6 +152,16 @@ mod tests {
         assert_eq!(masker.mask("a hunter2-very+secret b short"), "a *** b short");
         assert_eq!(masker.mask("aHVudGVyMi12ZXJ5K3NlY3JldA=="), "***");
         assert_eq!(masker.mask("token=hunter2-very%2Bsecret&x"), "token=***&x");
+    }
+
+    #[test]
+    fn what_could_become_a_secret_is_not_settled() {
+        let masker = Masker::new(&[Secret::new("hunter2-secret"), Secret::new("secret-key")]);
+        assert_eq!(masker.settled("a hunter2-secret b"), 18);
+        assert_eq!(masker.settled("a hunter2-"), 2);
+        assert_eq!(masker.settled("a hunter2-secret"), 2, "it may become the other one");
+        assert_eq!(masker.settled("ü"), 2);
+        assert_eq!(Masker::default().settled("hunter2-"), 8);
     }
 
     #[test]

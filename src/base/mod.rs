@@ -8,6 +8,7 @@ pub mod ids;
 mod known_secrets;
 pub mod log;
 pub mod log_files;
+mod masked_stream;
 pub mod packed;
 pub mod process;
 pub mod prompt;
@@ -18,5 +19,6 @@ pub mod web;
 pub mod worker;
 
 pub use known_secrets::KnownSecrets;
+pub use masked_stream::MaskedStream;
 pub use shims::cancel::Cancel;
 pub use shims::secret::{Masker, Secret};

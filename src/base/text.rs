@@ -43,6 +43,23 @@ pub fn printable_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(escaped.collect())
 }
 
+/// Columns that a character takes on a terminal: none for those that change the one before them, two for those of
+/// languages and pictures that are wide.
+pub fn columns(c: char) -> usize {
+    match u32::from(c) {
+        0x0300..=0x036F | 0x0483..=0x0489 | 0x0591..=0x05BD | 0x064B..=0x065F | 0x0E34..=0x0E3A | 0x0E47..=0x0E4E => 0,
+        0x1AB0..=0x1AFF | 0x1DC0..=0x1DFF | 0x200B..=0x200F | 0x20D0..=0x20F0 | 0xFE00..=0xFE0F | 0xFE20..=0xFE2F => 0,
+        0xE0100..=0xE01EF => 0,
+        0x1100..=0x115F | 0x2E80..=0x303E | 0x3041..=0xA4CF | 0xA960..=0xA97C | 0xAC00..=0xD7A3 | 0xF900..=0xFAFF => 2,
+        0xFE30..=0xFE6F | 0xFF01..=0xFF60 | 0xFFE0..=0xFFE6 | 0x20000..=0x3FFFD => 2,
+        0x231A..=0x231B | 0x23E9..=0x23EC | 0x2614..=0x2615 | 0x2705 | 0x270A..=0x270B | 0x2728 | 0x274C | 0x274E => 2,
+        0x2753..=0x2755 | 0x2757 | 0x2795..=0x2797 | 0x27B0 | 0x2B1B..=0x2B1C | 0x2B50 | 0x2B55 => 2,
+        0x1F004 | 0x1F0CF | 0x1F18E | 0x1F191..=0x1F19A | 0x1F200..=0x1F320 | 0x1F32D..=0x1F64F => 2,
+        0x1F680..=0x1F6FF | 0x1F7E0..=0x1F7EB | 0x1F90C..=0x1F9FF | 0x1FA70..=0x1FAFF => 2,
+        _ => 1,
+    }
+}
+
 /// Number of single-character edits between two words.
 pub fn edit_distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
@@ -103,6 +120,13 @@ mod tests {
         assert_eq!(printable("a\x1b[31mb\tc\nd"), "a\u{FFFD}[31mb\tc\nd");
         assert_eq!(printable("a\u{202E}b"), "a\u{FFFD}b");
         assert!(matches!(printable("plain"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn wide_and_combining_characters_have_their_columns() {
+        let widths = |text: &str| text.chars().map(columns).collect::<Vec<_>>();
+        assert_eq!(widths("aü€e\u{301}"), [1, 1, 1, 1, 0]);
+        assert_eq!(widths("日한Ａ🙂✅\u{FE0F}"), [2, 2, 2, 2, 2, 0]);
     }
 
     #[test]

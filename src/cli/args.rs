@@ -382,6 +382,26 @@ pub(crate) struct New {
     pub(crate) name: String,
 }
 
+/// `al chat`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct Chat {
+    /// project directory
+    #[argh(option, default = "String::from(\".\")")]
+    pub(crate) project: String,
+    /// named environment
+    #[argh(option)]
+    pub(crate) env: Option<String>,
+    /// the only message
+    #[argh(option)]
+    pub(crate) message: Option<String>,
+    /// run tools without asking
+    #[argh(switch)]
+    pub(crate) yes: bool,
+    /// an agent
+    #[argh(positional)]
+    pub(crate) agent: Option<String>,
+}
+
 /// `al agent new`.
 #[derive(FromArgs, Debug)]
 pub(crate) struct AgentNew {

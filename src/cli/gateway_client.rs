@@ -26,6 +26,8 @@ const LIMITS: Limits =
     Limits { connect: Duration::from_secs(5), whole: Duration::from_secs(30), answer_bytes: ANSWER_BYTES };
 /// For what is asked again and again.
 const POLLING: Limits = Limits { whole: Duration::from_secs(10), ..LIMITS };
+/// For a look at whether it is there.
+const GLANCE: Limits = Limits { connect: Duration::from_secs(2), whole: Duration::from_secs(2), ..LIMITS };
 /// How long a scheduler that holds the lock but does not listen is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Pause between two tries.
@@ -265,6 +267,16 @@ impl GatewayClient {
     /// As [`GatewayClient::get`].
     pub(crate) fn post(&self, path: &str, body: Option<&Value>) -> Result<Value> {
         self.ask(Method::Post, path, body, LIMITS)
+    }
+
+    /// Makes sure that it is there and well. Says nothing about who asks.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub(crate) fn check_health(&self) -> Result<()> {
+        let request = Request { path: "/health", ..Request::default() };
+        let answer = self.web.send(request, GLANCE).map_err(|failure| self.unreachable(&failure))?;
+        self.read(&answer).map(drop).map_err(Into::into)
     }
 
     fn ask(&self, method: Method, path: &str, body: Option<&Value>, limits: Limits) -> Result<Value> {

@@ -133,6 +133,7 @@ fn command(path: &[&str], words: &[&str]) -> Result<u8> {
         ["docs"] => commands::docs::run(typed(path, words)?),
         ["man"] => commands::man::run(typed(path, words)?),
         ["new"] => commands::new::run(typed(path, words)?),
+        ["chat"] => commands::chat::run(typed(path, words)?),
         ["agent", "new"] => commands::agent::new(typed(path, words)?),
         ["agent", "config"] => commands::agent::config(typed(path, words)?),
         ["env", "init"] => commands::env::init(typed(path, words)?),

@@ -107,6 +107,17 @@ pub(crate) static COMMANDS: &[Command] = &[
         ],
     },
     Command {
+        path: &["chat"],
+        about: "talk with the model on this machine, about the project or about one agent",
+        arguments: &[may("agent", "in this agent's directory, with its credentials (default: the project)")],
+        options: &[
+            PROJECT,
+            ENV,
+            value(Some('m'), "message", "text", "send this one message, print the answer and exit"),
+            switch(None, "yes", "let the model run commands and change files without asking"),
+        ],
+    },
+    Command {
         path: &["agent", "new"],
         about: "create an agent from a template",
         arguments: &[],

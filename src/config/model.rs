@@ -120,14 +120,14 @@ fn typed(table: &Map<String, Json>) -> Option<ModelConfig> {
 
 /// The credential whose field `token` is a model's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct ModelKey {
-    pub(super) reference: CredentialRef,
+pub struct ModelKey {
+    pub reference: CredentialRef,
     /// Used when it is stored, never demanded.
-    pub(super) optional: bool,
+    pub optional: bool,
 }
 
 /// Which key a model has for an agent that lists these credentials; `None` when it needs none.
-pub(super) fn key_of(model: &ModelConfig, listed: &[CredentialRef]) -> Option<ModelKey> {
+pub fn key_of(model: &ModelConfig, listed: &[CredentialRef]) -> Option<ModelKey> {
     if model.provider == "mock" || model.provider.is_empty() {
         return None;
     }

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value as Json};
 use shims::session::registry::Registry;
-use shims::wire::config::ModelConfig;
+use shims::wire::config::{Limits, ModelConfig};
 use toml::{Table, Value};
 
 use super::check::wrong_type;
@@ -313,6 +313,12 @@ impl Project {
     /// The merged and checked configuration as JSON.
     pub fn to_json(&self) -> Map<String, Json> {
         table_to_json(&self.merged.table)
+    }
+
+    /// What a session may use that no agent says otherwise about.
+    pub fn limits(&self) -> Limits {
+        let own = self.table("limits").map(|own| serde_json::from_value(Json::Object(table_to_json(own))));
+        own.and_then(Result::ok).unwrap_or_default()
     }
 
     /// Whether a gateway of this project, where its environment says it runs, can be reached from outside.

@@ -4,6 +4,7 @@
 pub mod api_key;
 pub mod flow;
 pub mod format;
+pub mod pi;
 pub mod private_key;
 pub mod store;
 pub mod verify;

@@ -11,6 +11,7 @@ pub mod life;
 pub mod network;
 pub mod observer;
 pub mod outcome;
+pub mod private_dir;
 pub mod prompt;
 pub mod reachability;
 pub mod staging;

@@ -1,13 +1,19 @@
 //! What people look at. Pure layout where possible; only the consoles write to a stream.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write};
 use std::sync::Once;
 
+use anyhow::{Context as _, Result};
+
+use crate::base::term::{Stream, Style};
+
+pub mod composer;
 pub mod console;
 pub mod dialogs;
 pub mod github;
 pub mod headless;
 pub mod json_events;
+mod keyboard;
 pub mod log_view;
 pub mod queue;
 pub mod queue_view;
@@ -21,4 +27,18 @@ fn output_failed(error: &io::Error) {
     if error.kind() != io::ErrorKind::BrokenPipe {
         TOLD.call_once(|| drop(writeln!(io::stderr(), "Warning: cannot write to standard output: {error}")));
     }
+}
+
+/// Where questions are asked: stdout, or stderr when stdout is no terminal.
+fn interactive() -> (Box<dyn Write>, Style) {
+    if io::stdout().is_terminal() {
+        (Box::new(io::stdout()), Style::of(Stream::Stdout))
+    } else {
+        (Box::new(io::stderr()), Style::of(Stream::Stderr))
+    }
+}
+
+/// Writes to a terminal at once.
+fn put(out: &mut dyn Write, text: &str) -> Result<()> {
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("write to the terminal")
 }

@@ -10,6 +10,8 @@ mod agent_process;
 mod agent_script;
 mod agent_session;
 mod cli_agent;
+mod cli_chat;
+mod cli_chat_terminal;
 mod cli_completions;
 mod cli_control;
 mod cli_creds;

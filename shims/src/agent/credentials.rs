@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use super::gateway::Gateway;
 use super::report::Reporter;
 use super::setup::Paths;
+use crate::credential_types::split_ref;
 use crate::env::Environment;
 use crate::secret::Secret;
 use crate::session::ModelChoice;
@@ -18,8 +19,6 @@ use crate::wire::secret_variable::{Decoded, SecretName};
 
 /// Field of a model key credential that holds the key.
 const KEY_FIELD: &str = "token";
-/// Instance of a ref that names none.
-const DEFAULT_INSTANCE: &str = "default";
 
 /// Credential values by type, instance and field.
 #[derive(Default)]
@@ -40,14 +39,6 @@ impl Credentials {
     fn insert(&mut self, kind: &str, instance: &str, field: &str, value: &str) {
         let instances = self.0.entry(kind.to_owned()).or_default();
         instances.entry(instance.to_owned()).or_default().insert(field.to_owned(), Secret::new(value.trim()));
-    }
-}
-
-/// Type and instance of a ref.
-pub(super) fn split_ref(reference: &str) -> (&str, &str) {
-    match reference.split_once(':') {
-        Some((kind, instance)) => (kind.trim(), instance.trim()),
-        None => (reference.trim(), DEFAULT_INSTANCE),
     }
 }
 

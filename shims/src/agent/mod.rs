@@ -182,9 +182,7 @@ impl Worker {
             None => credentials::choose_models(&agent.config, &credentials, report)?,
         };
         let refs = &agent.config.credentials;
-        git::set_credential_variables(refs, &credentials, &mut environment)?;
-        git::set_up_https(&mut environment, report);
-        git::set_up_ssh(refs, &credentials, &paths.tmp, &mut environment, report)?;
+        git::set_up(refs, &credentials, &paths.tmp, &mut environment, report)?;
 
         // 9–10: preparation, then the work itself.
         preflight::run(&agent.config.preflight, &paths.tmp, &environment, report)?;

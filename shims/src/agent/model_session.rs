@@ -51,7 +51,6 @@ pub(super) fn hold(agent: &Agent, setting: Setting<'_>, report: &Reporter) -> Re
     let mut log = SessionLog::new(report, usage.clone(), prompt.chars().count());
     let input = Input {
         system: system_prompt(agent, paths, &paths.tools, Audience::Unattended),
-        prompt,
         models,
         tool_dir: paths.tools.clone(),
         tmp_dir: paths.tmp.clone(),
@@ -60,11 +59,10 @@ pub(super) fn hold(agent: &Agent, setting: Setting<'_>, report: &Reporter) -> Re
         deadline: Some(deadline),
         time_limit: Some(agent.timeout),
         limits: agent.config.limits.clone(),
-        cancel,
         tool_groups: tool_groups.clone(),
         surroundings: Surroundings::Container,
     };
-    let outcome = session::run(input, &mut |event| log.handle(&event));
+    let outcome = session::run(input, prompt, cancel, &mut log);
     tool_groups.close();
     match &outcome.end {
         // Only the watchdog ends a session from outside, and it ends the process as well.

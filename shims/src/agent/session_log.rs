@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde_json::{Value, json};
 
 use super::report::{Field, Reporter, members};
+use crate::session::Owner;
 use crate::session::error::{Kind, ModelError};
 use crate::session::event::{Compaction, Created, Event, Notice, Retry, RetryPhase, Role};
 use crate::session::message::{Assistant, Block, Content, Message, Stop, ToolCall, ToolResult};
@@ -89,6 +90,12 @@ pub(super) struct SessionLog<'a> {
     events: u64,
 }
 
+impl Owner for SessionLog<'_> {
+    fn hear(&mut self, event: Event<'_>) {
+        self.handle(&event);
+    }
+}
+
 impl<'a> SessionLog<'a> {
     /// A log for a session that is about to begin.
     pub(super) fn new(report: &'a Reporter, usage: UsageSoFar, prompt_length: usize) -> Self {
@@ -101,7 +108,7 @@ impl<'a> SessionLog<'a> {
     }
 
     /// Logs one event.
-    pub(super) fn handle(&mut self, event: &Event<'_>) {
+    fn handle(&mut self, event: &Event<'_>) {
         match event {
             Event::Created(created) => self.created(created),
             Event::AgentStart => self.event("agent_start", vec![]),

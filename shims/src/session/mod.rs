@@ -1,11 +1,11 @@
 //! The conversation with a language model: provider-neutral types, the loop, tools, providers, retries
-//! (agent-session.md). Knows nothing of containers, log lines or exit codes: it reports [`event::Event`]s and returns an
-//! [`Outcome`].
+//! (agent-session.md). Knows nothing of containers, log lines or exit codes: it reports [`event::Event`]s to its
+//! [`Owner`], asks it before a tool runs, and returns an [`Outcome`]. [`run`] holds a session of one prompt, a [`Session`]
+//! takes as many as are wanted.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use crate::cancel::Cancel;
 use crate::env::Environment;
 use crate::secret::Secret;
 use crate::wire::config::{Limits, ModelConfig};
@@ -24,6 +24,7 @@ mod json;
 mod limits;
 mod lineup;
 pub mod message;
+mod owner;
 pub mod prompt;
 pub mod provider;
 pub mod providers;
@@ -34,6 +35,7 @@ mod sse;
 pub mod tools;
 
 pub use http::{proxy, roots};
+pub use owner::{Owner, Permit};
 pub use run::{MOST_PERMISSION_ERRORS, Session, is_permission_text, run};
 pub use tools::{Surroundings, ToolGroups};
 
@@ -41,8 +43,6 @@ pub use tools::{Surroundings, ToolGroups};
 pub struct Input {
     /// System prompt, complete.
     pub system: String,
-    /// The one user message.
-    pub prompt: String,
     /// Never empty; first choice first.
     pub models: Vec<ModelChoice>,
     /// Working directory of the tools.
@@ -58,8 +58,6 @@ pub struct Input {
     /// How long the run that ends with the deadline may take altogether.
     pub time_limit: Option<Duration>,
     pub limits: Limits,
-    /// Ends the running request and the running tool.
-    pub cancel: Cancel,
     /// The processes of tools, for whoever has to end them from outside.
     pub tool_groups: ToolGroups,
     /// Also decides whether repeated permission errors end the session (agent-session.md §6.3): in a container nobody is

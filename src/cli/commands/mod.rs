@@ -1,6 +1,7 @@
 //! One file per command, and what several of them share.
 
 pub(super) mod agent;
+pub(super) mod chat;
 pub(super) mod completions;
 pub(super) mod control;
 pub(super) mod creds;

@@ -1,6 +1,6 @@
 //! One line of text that is being typed. Pure.
 
-use super::keys::Key;
+use crate::ui::keyboard::Key;
 
 /// What was typed, and where the next character goes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

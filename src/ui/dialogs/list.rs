@@ -1,8 +1,8 @@
 //! A list of which one or several are chosen. Pure.
 
-use super::keys::Key;
 use crate::base::term::{Style, sgr};
 use crate::base::text::{ellipsis, single_line};
+use crate::ui::keyboard::Key;
 
 /// What typing does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

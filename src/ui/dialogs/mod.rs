@@ -3,18 +3,18 @@
 
 use std::io::Write;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use crate::base::Secret;
 use crate::base::prompt::{Check, Preset, Prompter};
-use crate::base::term::{Stream, Style, height, sgr, width};
+use crate::base::term::{Style, height, sgr, width};
 use crate::base::text::printable;
+use crate::ui::keyboard::{Key, Keyboard};
+use crate::ui::{interactive, put};
 
-mod keys;
 mod line;
 mod list;
 
-use keys::{Key, Keyboard};
 use line::Line;
 use list::{List, Typing};
 
@@ -33,10 +33,8 @@ pub struct Terminal {
 impl Terminal {
     /// Questions go to stdout, or to stderr when stdout is no terminal.
     pub fn new() -> Self {
-        let on_stdout = std::io::IsTerminal::is_terminal(&std::io::stdout());
-        let stream = if on_stdout { Stream::Stdout } else { Stream::Stderr };
-        let out: Box<dyn Write> = if on_stdout { Box::new(std::io::stdout()) } else { Box::new(std::io::stderr()) };
-        Self { keyboard: Keyboard::new(), out, style: Style::of(stream) }
+        let (out, style) = interactive();
+        Self { keyboard: Keyboard::new(), out, style }
     }
 
     fn write(&mut self, text: &str) -> Result<()> {
@@ -72,7 +70,7 @@ impl Terminal {
         let mut keys = self.keyboard.open()?;
         put(&mut *self.out, &shown_prompt)?;
         loop {
-            let key = keys.next()?;
+            let key = keys.next_of_answer()?;
             if key == Key::Enter {
                 put(&mut *self.out, "\n")?;
                 return Ok(line.text());
@@ -106,7 +104,7 @@ impl Terminal {
             drawn = lines.len() + 1;
             lines.iter().for_each(|line| text += &format!("{line}\n"));
             put(&mut *self.out, &text)?;
-            let key = keys.next()?;
+            let key = keys.next_of_answer()?;
             if key != Key::Enter {
                 list.apply(key);
             } else if answer(&list) {
@@ -154,10 +152,6 @@ impl Default for Terminal {
 struct Decided {
     chosen: Option<usize>,
     ticks: Vec<bool>,
-}
-
-fn put(out: &mut dyn Write, text: &str) -> Result<()> {
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("write to the terminal")
 }
 
 /// Goes back over so many lines and clears them.
@@ -238,7 +232,7 @@ impl Prompter for Terminal {
         let mut keys = self.keyboard.open()?;
         put(&mut *self.out, &format!("{}\n", printable(message)))?;
         loop {
-            match keys.next()? {
+            match keys.next_of_answer()? {
                 Key::Enter => {
                     let typed = line.text();
                     text += &format!("{typed}\n");

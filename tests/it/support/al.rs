@@ -127,6 +127,11 @@ impl<'p> Al<'p> {
         Self { input: Input::Open, ..on_terminal }
     }
 
+    /// Has it lead a session of its own, for [`Al::on_pty`]: there Ctrl-C is a signal as it is for people.
+    pub(crate) fn in_own_session(self) -> Self {
+        self.through("setsid", &["--ctty"], OsStr::new(env!("CARGO_BIN_EXE_al")))
+    }
+
     /// Starts it on a terminal of its own, with keystrokes in and a screen out.
     pub(crate) fn on_pty(self) -> Pty<'p> {
         self.env("TERM", "xterm").on_dumb_pty()

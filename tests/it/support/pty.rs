@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
@@ -19,8 +20,11 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// Keys that are no characters.
 pub(crate) const ENTER: &str = "\r";
+pub(crate) const UP: &str = "\x1b[A";
 pub(crate) const DOWN: &str = "\x1b[B";
+pub(crate) const ALT_ENTER: &str = "\x1b\r";
 pub(crate) const CTRL_C: &str = "\x03";
+pub(crate) const CTRL_D: &str = "\x04";
 
 /// A program on a terminal.
 pub(crate) struct Pty<'p> {
@@ -89,6 +93,16 @@ impl<'p> Pty<'p> {
     #[track_caller]
     pub(crate) fn answer(&mut self, question: &str, line: &str) -> &mut Self {
         self.wait_for(question).type_in(line).type_in(ENTER)
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it is running");
+    }
+
+    /// What has come so far, without escape sequences.
+    pub(crate) fn shown(&self) -> String {
+        plain(&self.bytes())
     }
 
     /// Everything that came, byte by byte.
@@ -166,7 +180,8 @@ fn screen(output: &str) -> Vec<String> {
             '\n' => row += 1,
             '\x08' => column = column.saturating_sub(1),
             '\x1b' => match sequence(&mut chars) {
-                (_, 'm') => {}
+                // Colours and modes.
+                (_, 'm' | 'h' | 'l' | 'u') => {}
                 (count, 'A') => row = row.saturating_sub(count.parse().unwrap_or(1)),
                 (_, 'J') => {
                     lines.truncate(row + 1);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::tests::{Bench, Seen, assert_failed, calls, said};
+use super::bench::{Bench, Seen, assert_failed, calls, said};
 use crate::session::End;
 use crate::session::error::Kind;
 use crate::session::message::{Content, Message};

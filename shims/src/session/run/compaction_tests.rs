@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::Session;
-use super::tests::{Asked, Bench, Seen, assert_failed, calls, failed, said};
+use super::bench::{Asked, Bench, Seen, assert_failed, calls, failed, said};
 use crate::session::error::{Kind, ModelError};
 use crate::session::event::CompactionReason;
 use crate::session::history::{self, Piece, Turn};

@@ -9,7 +9,8 @@ use super::super::message::{Assistant, Message};
 use super::super::provider::{Delta, Request};
 use super::super::retry::{self, Phases, Schedule, Wait};
 use super::super::{End, classify, history, http};
-use super::{Session, complete};
+use super::Session;
+use crate::wire::config::Price;
 use crate::wire::usage::Usage;
 
 /// What the model is asked.
@@ -220,4 +221,17 @@ impl Session {
         sink(Event::Notice(Notice::ParameterRejected { param }));
         true
     }
+}
+
+/// Fills in what follows from the counts of a response.
+fn complete(message: &mut Assistant, price: &Price) {
+    let usage = &mut message.usage;
+    usage.total_tokens = usage.input_tokens + usage.output_tokens + usage.cache_read_tokens + usage.cache_write_tokens;
+    usage.turn_count = 1;
+    let cost = usage.input_tokens as f64 * price.input
+        + usage.output_tokens as f64 * price.output
+        + usage.cache_read_tokens as f64 * price.cache_read
+        + usage.cache_write_tokens as f64 * price.cache_write;
+    // A provider that says what it charges knows better than the table.
+    usage.cost = message.charged.unwrap_or(cost / 1e6);
 }

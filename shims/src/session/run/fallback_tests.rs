@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::tests::{Bench, Seen, assert_failed, assert_failed_with, calls, failed, said};
+use super::bench::{Bench, Seen, assert_failed, assert_failed_with, calls, failed, said};
 use crate::session::End;
 use crate::session::error::{Kind, ModelError};
 use crate::session::message::{Assistant, Message};

@@ -3,9 +3,11 @@
 
 use serde_json::{Value, json};
 
-use super::tests::{Bench, name};
+use super::bench::{Bench, name};
+use crate::cancel::Cancel;
 use crate::secret::Secret;
 use crate::session::error::Kind;
+use crate::session::event::Event;
 use crate::session::fake::{Fake, Given, Received};
 use crate::session::{End, ModelChoice, Outcome, run};
 
@@ -186,13 +188,12 @@ fn blocks(messages: &Value, name: &str, show: impl Fn(&str, &Value) -> String) -
 /// A whole session with these models.
 fn run_with(models: Vec<Value>) -> (Vec<String>, Outcome) {
     let mut input = Bench::new(Vec::new()).input();
-    input.prompt = "do it".into();
     input.tool_dir = "/".into();
     input.tmp_dir = std::env::temp_dir();
     let choice = |table| ModelChoice { config: serde_json::from_value(table).unwrap(), key: Some(Secret::new("k")) };
     input.models = models.into_iter().map(choice).collect();
     let mut events = Vec::new();
-    let outcome = run(input, &mut |event| events.push(name(&event)));
+    let outcome = run(input, "do it".into(), Cancel::new(), &mut |event: Event<'_>| events.push(name(&event)));
     (events, outcome)
 }
 

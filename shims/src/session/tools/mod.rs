@@ -3,12 +3,13 @@
 //! [`schemas`] is what models are told, [`execute`] runs one call. A failing tool is a result like any other, with
 //! `is_error` set: nothing here ends a session.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::Permit;
 use super::message::{Content, ToolCall, ToolResult};
 use crate::cancel::Cancel;
 use crate::env::Environment;
@@ -24,6 +25,7 @@ mod truncate;
 mod write;
 
 pub use groups::ToolGroups;
+use paths::ToolPath;
 
 /// What tools work with.
 #[derive(Clone)]
@@ -71,15 +73,16 @@ pub fn schemas() -> &'static [Schema] {
 /// What a tool gives back; the error is the text of an error result.
 type Answer = Result<Vec<Content>, String>;
 
-/// Runs one call. Calls with an unknown tool, incomplete or unfitting arguments run nothing and say so.
-pub fn execute(call: &ToolCall, context: &Context) -> ToolResult {
-    let answer = answer(call, context);
+/// Runs one call. Calls with an unknown tool, incomplete or unfitting arguments run nothing and say so; all others need a
+/// permit, which is asked for with the file that the call is about, if it is about one.
+pub fn execute(call: &ToolCall, context: &Context, permit: &mut dyn FnMut(Option<&Path>) -> Permit) -> ToolResult {
+    let answer = answer(call, context, permit);
     let is_error = answer.is_err();
     let content = answer.unwrap_or_else(|text| vec![Content::Text(text)]);
     ToolResult { call_id: call.id.clone(), tool: call.name.clone(), content, is_error }
 }
 
-fn answer(call: &ToolCall, context: &Context) -> Answer {
+fn answer(call: &ToolCall, context: &Context, permit: &mut dyn FnMut(Option<&Path>) -> Permit) -> Answer {
     let Some(schema) = schemas().iter().find(|schema| schema.name == call.name) else {
         return Err(unknown(&call.name));
     };
@@ -93,6 +96,14 @@ fn answer(call: &ToolCall, context: &Context) -> Answer {
     let args = args::check(schema, &call.args)?;
     if context.cancel.is_cancelled() {
         return Err("Aborted before it started".into());
+    }
+    let target = match schema.name {
+        "read" => Some(ToolPath::existing(args.text("path"), context)),
+        "edit" | "write" => Some(ToolPath::new(args.text("path"), context)),
+        _ => None,
+    };
+    if let Permit::Refused(reason) = permit(target.as_ref().map(ToolPath::full)) {
+        return Err(reason);
     }
     match schema.name {
         "read" => read::run(&args, context),
@@ -140,7 +151,7 @@ mod tests {
 
     /// Runs a tool; the text of its result, `Err` when that is an error.
     pub(super) fn call(context: &Context, tool: &str, args: Value) -> Result<String, String> {
-        let result = execute(&ToolCall::from_raw("1", tool, args.to_string()), context);
+        let result = execute(&ToolCall::from_raw("1", tool, args.to_string()), context, &mut |_| Permit::Granted);
         if result.is_error { Err(result.text()) } else { Ok(result.text()) }
     }
 
@@ -169,7 +180,7 @@ mod tests {
     fn cut_off_arguments_run_nothing() {
         let (base, context) = context();
         let cut = ToolCall::from_raw("7", "write", r#"{"path": "a", "content": "half of"#);
-        let result = execute(&cut, &context);
+        let result = execute(&cut, &context, &mut |_| panic!("there is nothing to permit"));
         assert!(result.is_error && result.text().contains("nothing was executed"), "{}", result.text());
         assert_eq!((result.call_id.as_str(), result.tool.as_str()), ("7", "write"));
         assert!(!base.path().join("a").exists());

@@ -175,6 +175,7 @@ mod tests {
     use super::super::tests::{call, context};
     use super::super::truncate::LINES;
     use super::*;
+    use crate::session::Permit;
     use crate::session::message::{Content, ToolCall};
     use crate::session::tools::execute;
 
@@ -300,7 +301,10 @@ mod tests {
     #[test]
     fn images_are_returned_as_such_whatever_their_name() {
         let (base, context) = context();
-        let read = |name: &str| execute(&ToolCall::from_raw("1", "read", json!({"path": name}).to_string()), &context);
+        let read = |name: &str| {
+            let call = ToolCall::from_raw("1", "read", json!({"path": name}).to_string());
+            execute(&call, &context, &mut |_| Permit::Granted)
+        };
         let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01".to_vec();
         fs::write(base.path().join("notes.txt"), &png).unwrap();
         let result = read("notes.txt");

@@ -1,0 +1,95 @@
+//! What the tools of a chat work with: an environment with the agent's credentials, and private directories.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use shims::env::Environment;
+use shims::tool_environment::{set_credential_variables, set_up_https, set_up_ssh};
+
+use super::subject::Subject;
+use crate::base::Secret;
+use crate::base::error::CredentialError;
+use crate::cli::site::Site;
+use crate::credentials::Store;
+use crate::credentials::store::Fields;
+use crate::model::names::CredentialRef;
+use crate::run::private_dir::PrivateDir;
+use crate::run::staging::Roots;
+
+/// What private directories of chats are called.
+const KIND: &str = "al-chat";
+/// Variables in which a container may be given credentials; tools never see them.
+const SECRET_VARIABLES: &str = "AL_SECRET_";
+
+/// Everything the tools are given. Dropping it removes what of it is on disk.
+pub(super) struct Tools {
+    pub(super) environment: Environment,
+    /// Credentials that are in the environment.
+    pub(super) loaded: Vec<CredentialRef>,
+    /// Their values.
+    pub(super) secrets: Vec<Secret>,
+    /// For the full text of long output.
+    pub(super) scratch: PrivateDir,
+    /// With the key for `ssh`, when there is one.
+    keys: Option<PrivateDir>,
+}
+
+impl Tools {
+    /// Prepares it. `warn` is told of listed credentials that are not stored.
+    ///
+    /// # Errors
+    /// A credential that cannot be read or used, or a directory that cannot be made.
+    pub(super) fn prepare(subject: &Subject<'_>, site: &Site, warn: &mut dyn FnMut(&str)) -> Result<Self> {
+        let scratch = PrivateDir::create(&std::env::temp_dir(), KIND)?;
+        let mut tools = Self {
+            environment: without_secret_variables(&site.environment),
+            loaded: Vec::new(),
+            secrets: Vec::new(),
+            scratch,
+            keys: None,
+        };
+        let mut stored: Vec<(CredentialRef, Fields)> = Vec::new();
+        let store = Store::at(site.home.credentials());
+        for reference in subject.listed() {
+            match store.read_all(reference)? {
+                Some(fields) => stored.push((reference.clone(), fields)),
+                None => warn(&format!(
+                    "{reference} is not stored, so commands do not have it\n  add it: al creds add {reference}"
+                )),
+            }
+        }
+        tools.load(&stored, &site.loaded.project.dir)?;
+        Ok(tools)
+    }
+
+    fn load(&mut self, stored: &[(CredentialRef, Fields)], project: &Path) -> Result<()> {
+        self.secrets = stored.iter().flat_map(|(_, fields)| fields.values().cloned()).collect();
+        self.loaded = stored.iter().map(|(reference, _)| reference.clone()).collect();
+        let refs: Vec<String> = self.loaded.iter().map(CredentialRef::to_string).collect();
+        let lookup = |reference: &str, field: &str| {
+            let (_, fields) = stored.iter().find(|(known, _)| known.to_string() == reference)?;
+            fields.get(field).filter(|value| !value.is_empty())
+        };
+        let wrong = |error: anyhow::Error| CredentialError(format!("{error:#}"));
+        set_credential_variables(&refs, &lookup, &mut self.environment).map_err(wrong)?;
+        set_up_https(&mut self.environment);
+        if self.loaded.iter().any(|reference| reference.kind() == "git_ssh") {
+            let roots = Roots::for_project(project);
+            roots.existing().for_each(|root| PrivateDir::remove_dead(root, KIND));
+            let keys = PrivateDir::create(&roots.usable()?, KIND)?;
+            set_up_ssh(&refs, &lookup, keys.path(), &mut self.environment).context("set up ssh")?;
+            self.keys = Some(keys);
+        }
+        Ok(())
+    }
+
+    /// The directories that have to go with this.
+    pub(super) fn directories(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(&self.scratch).chain(&self.keys).map(PrivateDir::path)
+    }
+}
+
+fn without_secret_variables(environment: &Environment) -> Environment {
+    let is_secret = |name: &std::ffi::OsStr| name.to_str().is_some_and(|name| name.starts_with(SECRET_VARIABLES));
+    environment.iter().filter(|(name, _)| !is_secret(name)).collect()
+}
