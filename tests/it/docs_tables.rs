@@ -187,7 +187,9 @@ fn variables_of_the_source() -> BTreeSet<String> {
                 let name: String =
                     line[index + 1..].chars().take_while(|c| c.is_ascii_uppercase() || *c == '_').collect();
                 let is_name = name.len() > 1 && line[index + 1 + name.len()..].starts_with('"');
-                let is_read = readers.iter().any(|reader| line[..index].ends_with(reader));
+                // `.set(…)` is said to an environment, `set(…)` asks for one.
+                let before = &line[..index];
+                let is_read = readers.iter().any(|reader| before.ends_with(reader)) && !before.ends_with(".set(");
                 if is_name && (is_read || is_constant || is_list) {
                     found.insert(name);
                 }
