@@ -43,20 +43,24 @@ pub fn printable_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(escaped.collect())
 }
 
-/// Number of single-character edits between two words.
+/// Number of edits between two words: characters put in, left out or replaced, and neighbours that changed places.
 pub fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, left) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, right) in b.iter().enumerate() {
-            let replace = diagonal + usize::from(left != *right);
-            diagonal = row[j + 1];
-            row[j + 1] = replace.min(row[j] + 1).min(diagonal + 1);
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 0..a.len() {
+        let mut row = vec![i + 1];
+        for j in 0..b.len() {
+            let replaced = last[j] + usize::from(a[i] != b[j]);
+            let mut least = replaced.min(last[j + 1] + 1).min(row[j] + 1);
+            if i > 0 && j > 0 && a[i] == b[j - 1] && a[i - 1] == b[j] {
+                least = least.min(before[j - 1] + 1);
+            }
+            row.push(least);
         }
+        before = std::mem::replace(&mut last, row);
     }
-    row[b.len()]
+    last[b.len()]
 }
 
 /// The candidate nearest to a mistyped word, when it is within `limit` edits; of equals the first.
@@ -117,7 +121,9 @@ mod tests {
 
     #[test]
     fn suggests_the_nearest_word() {
-        assert_eq!(edit_distance("gatway", "gateway"), 1);
+        let distances =
+            [("gatway", "gateway"), ("dve", "dev"), ("", "abc"), ("same", "same"), ("abcd", "badc"), ("ca", "abc")];
+        assert_eq!(distances.map(|(a, b)| edit_distance(a, b)), [1, 1, 3, 0, 2, 3]);
         assert_eq!(nearest("shedule", ["scale", "schedule"], 2), Some("schedule"));
         assert_eq!(nearest("bogus", ["schedule"], 2), None);
     }

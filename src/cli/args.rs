@@ -105,6 +105,29 @@ pub(crate) struct Stat {
     pub(crate) agent: Option<String>,
 }
 
+/// `al stats`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct Stats {
+    /// project directory
+    #[argh(option, default = "String::from(\".\")")]
+    pub(crate) project: String,
+    /// how far back
+    #[argh(option)]
+    pub(crate) since: Option<String>,
+    /// number of runs
+    #[argh(option)]
+    pub(crate) lines: Option<String>,
+    /// which agents call which
+    #[argh(switch)]
+    pub(crate) calls: bool,
+    /// print JSON
+    #[argh(switch)]
+    pub(crate) json: bool,
+    /// an agent
+    #[argh(positional)]
+    pub(crate) agent: Option<String>,
+}
+
 /// `al logs`.
 #[derive(FromArgs, Debug)]
 pub(crate) struct Logs {
@@ -132,6 +155,15 @@ pub(crate) struct Logs {
     /// entries with this pattern in them
     #[argh(option)]
     pub(crate) grep: Option<String>,
+    /// entries from this instant on
+    #[argh(option)]
+    pub(crate) after: Option<String>,
+    /// entries before this instant
+    #[argh(option)]
+    pub(crate) before: Option<String>,
+    /// hide nothing
+    #[argh(switch)]
+    pub(crate) all: bool,
     /// print entries as they are stored
     #[argh(switch)]
     pub(crate) json: bool,
@@ -420,6 +452,79 @@ pub(crate) struct AgentConfig {
     /// name of the agent
     #[argh(positional)]
     pub(crate) name: String,
+}
+
+/// `al agent list`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct AgentList {
+    /// project directory
+    #[argh(option, default = "String::from(\".\")")]
+    pub(crate) project: String,
+    /// named environment
+    #[argh(option)]
+    pub(crate) env: Option<String>,
+    /// print JSON
+    #[argh(switch)]
+    pub(crate) json: bool,
+}
+
+/// `al agent show`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct AgentShow {
+    /// project directory
+    #[argh(option, default = "String::from(\".\")")]
+    pub(crate) project: String,
+    /// named environment
+    #[argh(option)]
+    pub(crate) env: Option<String>,
+    /// print JSON
+    #[argh(switch)]
+    pub(crate) json: bool,
+    /// name of the agent
+    #[argh(positional)]
+    pub(crate) name: String,
+}
+
+/// `al agent rm`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct AgentRemove {
+    /// project directory
+    #[argh(option, default = "String::from(\".\")")]
+    pub(crate) project: String,
+    /// ask nothing
+    #[argh(switch)]
+    pub(crate) yes: bool,
+    /// name of the agent
+    #[argh(positional)]
+    pub(crate) name: String,
+}
+
+/// `al config show`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct ConfigShow {
+    /// project directory
+    #[argh(option, default = "String::from(\".\")")]
+    pub(crate) project: String,
+    /// named environment
+    #[argh(option)]
+    pub(crate) env: Option<String>,
+    /// with the file of each value
+    #[argh(switch)]
+    pub(crate) origin: bool,
+    /// print JSON
+    #[argh(switch)]
+    pub(crate) json: bool,
+}
+
+/// `al creds check`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct CredsCheck {
+    /// print JSON
+    #[argh(switch)]
+    pub(crate) json: bool,
+    /// stored credentials
+    #[argh(positional)]
+    pub(crate) references: Vec<String>,
 }
 
 /// `al creds ls`.

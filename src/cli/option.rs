@@ -2,7 +2,11 @@
 
 use std::ops::RangeInclusive;
 
+use crate::base::clock::UnixMs;
 use crate::base::error::UsageError;
+
+/// Letters for how long ago something is, in milliseconds.
+const UNITS: [(char, i64); 3] = [('m', 60_000), ('h', 3_600_000), ('d', 86_400_000)];
 
 /// The usage error for a value. `option` as help shows it: `-n, --lines <N>`; `reason` is a sentence.
 pub(crate) fn invalid(option: &str, value: &str, reason: &str) -> UsageError {
@@ -19,6 +23,15 @@ pub(crate) fn number(option: &str, value: &str, range: RangeInclusive<usize>) ->
     number.filter(|number| range.contains(number)).ok_or_else(|| {
         invalid(option, value, &format!("It has to be a whole number from {} to {}.", range.start(), range.end()))
     })
+}
+
+/// The instant as long ago as a text says: `90m`, `2h`, `3d`; `None` when it says something else.
+pub(crate) fn ago(text: &str, now: UnixMs) -> Option<UnixMs> {
+    let (unit, milliseconds) = UNITS.into_iter().find(|(unit, _)| text.ends_with(*unit))?;
+    let count = text.strip_suffix(unit)?;
+    let is_count = !count.is_empty() && count.bytes().all(|byte| byte.is_ascii_digit());
+    let ago = is_count.then(|| count.parse::<i64>().ok()).flatten()?.checked_mul(milliseconds)?;
+    now.0.checked_sub(ago).map(UnixMs)
 }
 
 #[cfg(test)]

@@ -62,7 +62,8 @@ pub(crate) struct Group {
 
 /// All groups.
 pub(crate) static GROUPS: &[Group] = &[
-    Group { name: "agent", about: "new agents, and changes to them", default: None },
+    Group { name: "agent", about: "agents of the project: new ones, changes, what there is", default: None },
+    Group { name: "config", about: "the configuration of the project", default: None },
     Group { name: "creds", about: "stored credentials", default: None },
     Group { name: "env", about: "named environments", default: None },
     Group { name: "queue", about: "work items and dead letters", default: Some("ls") },
@@ -130,6 +131,30 @@ pub(crate) static COMMANDS: &[Command] = &[
         ],
     },
     Command {
+        path: &["agent", "list"],
+        about: "list agents with schedule, webhook sources, scale and model",
+        arguments: &[],
+        options: &[PROJECT, ENV, JSON],
+    },
+    Command {
+        path: &["agent", "show"],
+        about: "print what counts for an agent, with the file of each value",
+        arguments: &[must("name", "name of the agent")],
+        options: &[PROJECT, ENV, JSON],
+    },
+    Command {
+        path: &["agent", "rm"],
+        about: "remove an agent's directory",
+        arguments: &[must("name", "name of the agent")],
+        options: &[PROJECT, switch(None, "yes", "ask nothing")],
+    },
+    Command {
+        path: &["config", "show"],
+        about: "print the merged configuration of the project",
+        arguments: &[],
+        options: &[PROJECT, ENV, switch(None, "origin", "with the file of each value"), JSON],
+    },
+    Command {
         path: &["doctor"],
         about: "check configuration and credentials",
         arguments: &[],
@@ -163,6 +188,12 @@ pub(crate) static COMMANDS: &[Command] = &[
         ],
     },
     Command { path: &["creds", "rm"], about: "remove a stored credential", arguments: &[REFERENCE], options: &[] },
+    Command {
+        path: &["creds", "check"],
+        about: "ask providers whether they accept what is stored",
+        arguments: &[Argument { many: true, ..may("ref", "stored credentials (default: all)") }],
+        options: &[JSON],
+    },
     Command { path: &["creds", "types"], about: "browse the types of credentials", arguments: &[], options: &[JSON] },
     Command {
         path: &["env", "init"],
@@ -269,6 +300,18 @@ pub(crate) static COMMANDS: &[Command] = &[
         options: &[PROJECT, ENV, JSON],
     },
     Command {
+        path: &["stats"],
+        about: "show what ended runs came to: results, time, tokens, cost",
+        arguments: &[may("agent", "list the latest runs of this agent")],
+        options: &[
+            PROJECT,
+            value(Some('s'), "since", "span", "runs of so long: 24h, 7d or 30d (default: 7d; of an agent: all)"),
+            value(Some('n'), "lines", "N", "list this many runs of the agent (default: 20)"),
+            switch(None, "calls", "which agents call which, and how often"),
+            JSON,
+        ],
+    },
+    Command {
         path: &["logs"],
         about: "show the log of an agent or of the scheduler",
         arguments: &[may("agent", "an agent, the id of an instance, or gateway (default: scheduler)")],
@@ -284,6 +327,14 @@ pub(crate) static COMMANDS: &[Command] = &[
                 check: Some(check_pattern),
                 ..value(Some('g'), "grep", "regex", "entries whose JSON text this regular expression matches")
             },
+            value(
+                None,
+                "after",
+                "t",
+                "entries from this instant on: 2026-01-31T09:00, 2026-01-31 (its beginning in UTC), 2h or 3d (ago)",
+            ),
+            value(None, "before", "t", "entries before this instant, in the same forms"),
+            switch(Some('a'), "all", "hide nothing of the conversation, whatever its level"),
             switch(None, "json", "print every entry as it is stored, one per line"),
         ],
     },

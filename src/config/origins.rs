@@ -6,8 +6,15 @@ use anyhow::Result;
 use toml::Value;
 
 use super::home::{Home, Selection};
-use super::layers::{Merged, dotted};
+use super::layers::{Layer, Merged, dotted};
 use super::project;
+use crate::base::error::ConfigError;
+
+/// What stands in the place of a file for values that nobody set.
+const DEFAULT: &str = "default";
+const DEFAULT_SCALE: i64 = 1;
+/// Seconds.
+const DEFAULT_TIMEOUT: i64 = 900;
 
 /// A value that is set in a file.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +38,60 @@ pub fn origins(dir: &Path, home: &Home, selection: &Selection) -> Result<(Option
     }
     found.sort_by(|a, b| a.key.cmp(&b.key));
     Ok((environment, found))
+}
+
+/// All values that count for an agent, sorted by key: its own, those that it inherits from the project, and the defaults of
+/// what every agent has.
+///
+/// # Errors
+/// As [`origins`], and when the agent's file is not TOML.
+pub fn origins_of_agent(dir: &Path, home: &Home, selection: &Selection, agent: &str) -> Result<Vec<Origin>> {
+    let name = format!("agents/{agent}/{}", super::agent::FILE);
+    let own = Layer::read(&dir.join(&name), &name).map_err(ConfigError)?;
+    let has = |key: &str| own.table.contains_key(key);
+    let timeout = if has("timeout") { None } else { Some("timeout") };
+    let inherits_model = !has("model") && !has("models");
+    let named: Vec<String> = own
+        .table
+        .get("models")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .map(|name| format!("models.{name}."))
+        .collect();
+    let inherits_harness = !has("harness");
+    let single = Merged::single(own);
+    let mut found = Vec::new();
+    for (key, value) in &single.table {
+        walk(&single, dotted("", key), key, value, &mut found);
+    }
+    let is_own = |key: &str, found: &[Origin]| found.iter().any(|origin| origin.key == key);
+    let (_, of_project) = origins(dir, home, selection)?;
+    for mut origin in of_project {
+        let key = origin.key.as_str();
+        if key == "local.timeout"
+            && let Some(timeout) = timeout
+        {
+            origin.key = timeout.to_owned();
+        } else if !((inherits_model && key.starts_with("model."))
+            || (inherits_harness && key.starts_with("harness."))
+            || key.starts_with("limits.")
+            || named.iter().any(|named| key.starts_with(named.as_str())))
+        {
+            continue;
+        }
+        if !is_own(&origin.key, &found) {
+            found.push(origin);
+        }
+    }
+    for (key, value) in [("scale", DEFAULT_SCALE), ("timeout", DEFAULT_TIMEOUT)] {
+        if !is_own(key, &found) {
+            found.push(Origin { key: key.to_owned(), value: Value::Integer(value), file: DEFAULT.to_owned() });
+        }
+    }
+    found.sort_by(|a, b| a.key.cmp(&b.key));
+    Ok(found)
 }
 
 /// `parent` is the name of the table that `value` stands in, or its own at the top.

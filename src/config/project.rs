@@ -246,6 +246,11 @@ impl Server {
     pub fn is_exposed(&self) -> bool {
         self.expose.unwrap_or(self.cloudflare_hostname.is_none())
     }
+
+    /// The name under which nginx serves it, when it does.
+    pub fn cloudflare_hostname(&self) -> Option<&str> {
+        self.cloudflare_hostname.as_deref()
+    }
 }
 
 /// What a project's `Dockerfile` adds (containers.md §3.4).

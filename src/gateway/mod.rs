@@ -21,6 +21,7 @@ mod routing;
 mod shared;
 
 pub use routes::items::render as item_json;
+pub use routes::stats::{run_json, sums_json};
 use std::io;
 
 use std::net::{SocketAddr, TcpListener};

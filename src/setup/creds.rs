@@ -10,7 +10,7 @@ use shims::env::Environment;
 
 use crate::base::Secret;
 use crate::base::error::CredentialError;
-use crate::base::text::single_line;
+use crate::base::text::{single_line, suggestion};
 use crate::credentials::store::Fields;
 use crate::credentials::verify::{Verdict, verify};
 use crate::credentials::{Store, format};
@@ -91,7 +91,9 @@ pub fn known(text: &str) -> Result<(CredentialRef, &'static CredentialType)> {
         Some(known) => Ok((reference, known)),
         None => {
             let all: Vec<&str> = TYPES.iter().map(|known| known.id).collect();
-            Err(anyhow!("\"{}\" is not a credential type; known types: {}", reference.kind(), all.join(", ")))
+            let near = suggestion(reference.kind(), all.iter().copied());
+            let near = near.map(|near| format!("\n(Did you mean {near}?)")).unwrap_or_default();
+            Err(anyhow!("\"{}\" is not a credential type; known types: {}{near}", reference.kind(), all.join(", ")))
         }
     }
 }

@@ -1,44 +1,29 @@
 //! Whether the server of an environment is as a deployment needs it (deploy.md §11). Nothing is changed there.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use serde_json::{Value as Json, json};
 use shims::env::Environment;
 
-use super::environments::read;
-use crate::base::error::ConfigError;
-use crate::base::files::{create_new, ensure_private_dir};
-use crate::base::ids::hex32;
-use crate::base::process::{Cmd, Limit};
-use crate::base::text::{shell_quote, single_line, tail};
+use super::providers::Providers;
+use super::server::{Target, excerpt};
+use crate::base::clock::UnixMs;
+use crate::base::text::{shell_quote, single_line};
 use crate::base::web::{Address, Limits, Request, Web};
-use crate::config::project::Server;
-use crate::config::{self, Home, Selection};
+use crate::config::Home;
+use crate::credentials::Store;
 
-/// How long the server may take to answer.
-const SSH_LIMIT: Limit = Limit::Within(Duration::from_secs(30));
 const HEALTH_LIMITS: Limits =
     Limits { connect: Duration::from_secs(10), whole: Duration::from_secs(10), answer_bytes: 64 << 10 };
-/// Exit status of the client when the connection itself failed.
-const NO_CONNECTION: i32 = 255;
-/// Most of a foreign text that is shown.
-const SHOWN_BYTES: usize = 500;
 /// Free KiB below which there is a warning, and below which nothing works.
 const LITTLE_SPACE: (u64, u64) = (2 << 20, 512 << 10);
-/// What is checked by asking providers, and the key of `[server]` that makes it matter.
-const OF_PROVIDERS: [(&str, &str); 6] = [
-    ("Vultr firewall", "vultrInstanceId"),
-    ("Hetzner firewall", "hetznerServerId"),
-    ("DNS", "cloudflareHostname"),
-    ("Origin certificate", "cloudflareHostname"),
-    ("nginx", "cloudflareHostname"),
-    ("Cloudflare SSL", "cloudflareZoneId"),
-];
+/// Days that a certificate has to be good for.
+const FEW_DAYS: i64 = 30;
 
-/// Says on a line of its own each what there is; `$1` is where releases are, `$2` the service.
+/// Says on a line of its own each what there is; `$1` is where releases are, `$2` the service, `$3` the host name that
+/// nginx serves, if any.
 const PROBE: &str = r#"LC_ALL=C; export LC_ALL; PATH=$PATH:/usr/sbin:/sbin; export PATH
 say() { printf 'al-check %s %s\n' "$1" "$(printf '%s' "$2" | tr '\n' ' ')"; }
 sudo=
@@ -52,50 +37,15 @@ if [ -d /run/systemd/system ] || [ "$(ps -p 1 -o comm= 2>/dev/null)" = systemd ]
 else say no-systemd "$(ps -p 1 -o comm= 2>/dev/null)"; fi
 place=$1; while [ ! -d "$place" ]; do place=$(dirname "$place"); done
 say disk "$(df -Pk "$place" | awk 'NR == 2 { print $4 }')"
+if [ -n "$3" ]; then
+  file=/etc/ssl/cloudflare/origin.pem
+  if ! $sudo test -e "$file"; then say no-certificate "$file is missing"
+  elif out=$($sudo openssl x509 -enddate -noout -in "$file" 2>&1) && out=$(date -u -d "${out#notAfter=}" +%s 2>&1); then say certificate "$out"
+  else say unknown-certificate "$out"; fi
+  say nginx "$(systemctl is-active nginx 2>&1)"
+fi
 say service "$(systemctl show --property=LoadState,ActiveState "$2" 2>/dev/null)"
 "#;
-
-/// A server that can be asked.
-pub struct Target {
-    name: String,
-    server: Server,
-    gateway_url: Option<String>,
-}
-
-impl Target {
-    /// The server of an environment.
-    ///
-    /// # Errors
-    /// When there is no such environment, it has no server, or its file is wrong.
-    pub fn of(home: &Home, name: &str) -> Result<Self> {
-        read(home, name)?;
-        let selection = Selection { flag: Some(name.to_owned()), variable: None };
-        // There is no project at that place: what is read is the environment alone.
-        let loaded = config::load(&home.environments(), home, &selection)?;
-        let errors: Vec<String> =
-            loaded.findings.iter().filter(|found| found.is_error()).map(|found| format!("\n  - {found}")).collect();
-        if !errors.is_empty() {
-            bail!(ConfigError(format!("environment \"{name}\" has {} problem(s){}", errors.len(), errors.concat())));
-        }
-        let gateway_url = loaded.project.settings.gateway.url.clone();
-        match loaded.project.environment.and_then(|environment| environment.server) {
-            Some(server) => Ok(Self { name: name.to_owned(), server, gateway_url }),
-            None => bail!(ConfigError(format!("environment \"{name}\" has no [server]"))),
-        }
-    }
-
-    fn text(&self, key: &str, default: &str) -> String {
-        self.server.other.get(key).and_then(Json::as_str).unwrap_or(default).to_owned()
-    }
-
-    fn port(&self) -> u64 {
-        self.server.other.get("port").and_then(Json::as_u64).unwrap_or(22)
-    }
-
-    fn login(&self) -> String {
-        format!("{}@{}", self.text("user", "root"), self.server.host)
-    }
-}
 
 /// How a check ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +65,7 @@ pub struct Check {
 }
 
 impl Check {
-    fn new(name: &'static str, verdict: Verdict, detail: impl Into<String>) -> Self {
+    pub(super) fn new(name: &'static str, verdict: Verdict, detail: impl Into<String>) -> Self {
         Self { name, verdict, detail: single_line(&detail.into()) }
     }
 
@@ -170,12 +120,12 @@ pub fn run(
     let said = match ask(target, home, environment) {
         Ok(said) => said,
         Err(why) => {
-            let place = format!("{}:{}", target.login(), target.port());
-            add(Check::new("SSH connectivity", Verdict::Fail, format!("cannot reach {place}: {why}")))?;
+            let detail = format!("cannot reach {}: {why}", target.place());
+            add(Check::new("SSH connectivity", Verdict::Fail, detail))?;
             return Ok(checks);
         }
     };
-    add(Check::new("SSH connectivity", Verdict::Pass, format!("{}:{}", target.login(), target.port())))?;
+    add(Check::new("SSH connectivity", Verdict::Pass, target.place()))?;
     for (name, good, bad) in [
         ("Privileges", "privileges", "no-privileges"),
         ("Docker", "docker", "no-docker"),
@@ -188,15 +138,18 @@ pub fn run(
         })?;
     }
     add(disk(said.get("disk").map_or("", String::as_str)))?;
-    for (name, key) in OF_PROVIDERS {
-        if target.server.other.contains_key(key) || !target.text(key, "").is_empty() {
-            add(Check::new(name, Verdict::Warn, "this version cannot ask"))?;
-        }
+    let providers = Providers { server: target, store: &Store::at(home.credentials()), environment };
+    providers.firewalls().into_iter().try_for_each(&mut add)?;
+    providers.dns().into_iter().try_for_each(&mut add)?;
+    if !target.cloudflare_hostname().is_empty() {
+        add(certificate(&said))?;
+        add(nginx(said.get("nginx").map_or("", String::as_str)))?;
     }
+    providers.ssl_mode().into_iter().try_for_each(&mut add)?;
     let service = service(said.get("service").map_or("", String::as_str));
     let is_deployed = service.verdict != Verdict::Skip;
     add(service)?;
-    if let Some(url) = &target.gateway_url {
+    if let Some(url) = target.gateway_url() {
         add(if is_deployed {
             gateway(url, environment)
         } else {
@@ -207,98 +160,17 @@ pub fn run(
 }
 
 /// What the server says of itself; the reason when it cannot be asked.
-fn ask(target: &Target, home: &Home, environment: &Environment) -> Result<BTreeMap<String, String>, String> {
-    let words = [target.text("basePath", "/opt/action-llama"), target.text("service", "action-llama")];
-    let command = format!("sh -s -- {} {}", shell_quote(&words[0]), shell_quote(&words[1]));
-    let program = environment.get_non_empty("AL_SSH").unwrap_or("ssh");
-    let mut ssh =
-        Cmd::new(program).args(["-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10", "-o", "LogLevel=ERROR"]);
-    let pinned = Pinned::of(target)?;
-    ssh = ssh.args(known_hosts(target, pinned.as_ref(), home, environment)).args(["-p", &target.port().to_string()]);
-    if let Some(key) = target.server.other.get("keyPath").and_then(Json::as_str) {
-        let home = environment.get_non_empty("HOME").unwrap_or_default();
-        let key = key.strip_prefix("~/").map_or_else(|| key.to_owned(), |rest| format!("{home}/{rest}"));
-        ssh = ssh.args(["-i", &key, "-o", "IdentitiesOnly=yes"]);
-    }
-    let ssh = ssh.args(["--", &target.login(), &command]).input(PROBE.as_bytes().to_vec());
-    let output = ssh.run_any_status(SSH_LIMIT).map_err(|error| error.to_string())?;
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    if output.status.code() == Some(NO_CONNECTION) {
-        return Err(class(&stderr));
-    }
-    let lines = output.text();
+fn ask(server: &Target, home: &Home, environment: &Environment) -> Result<BTreeMap<String, String>, String> {
+    let words = [server.base_path(), server.service(), server.cloudflare_hostname()]
+        .map(|word| shell_quote(&word).into_owned());
+    let said = server.ssh(&format!("sh -s -- {}", words.join(" ")), Some(PROBE), home, environment)?;
+    let lines = said.stdout;
     let line = |line: &str| {
         let (key, value) = line.strip_prefix("al-check ")?.split_once(' ')?;
         Some((key.to_owned(), value.trim().to_owned()))
     };
-    let said: BTreeMap<String, String> = lines.lines().filter_map(line).collect();
-    if said.is_empty() { Err(format!("it gave no answer: {}", tail(stderr.trim(), SHOWN_BYTES))) } else { Ok(said) }
-}
-
-/// A private directory with a file of the one key that is accepted; gone in the end.
-struct Pinned(PathBuf);
-
-impl Pinned {
-    /// `None` when no key is configured.
-    fn of(target: &Target) -> Result<Option<Self>, String> {
-        let key = target.text("hostKey", "");
-        if key.is_empty() {
-            return Ok(None);
-        }
-        let pinned = Self(std::env::temp_dir().join(format!("al-ssh-{}", hex32())));
-        let host = match target.port() {
-            22 => target.server.host.clone(),
-            port => format!("[{}]:{port}", target.server.host),
-        };
-        let text = format!("{host} {key}\n");
-        let made = ensure_private_dir(&pinned.0).and_then(|()| create_new(&pinned.file(), text.as_bytes(), 0o600));
-        made.map(|()| Some(pinned)).map_err(|error| format!("{error:#}"))
-    }
-
-    fn file(&self) -> PathBuf {
-        self.0.join("known_hosts")
-    }
-}
-
-impl Drop for Pinned {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-/// Options about the key of the host: the configured one and no other, or those that were seen before.
-fn known_hosts(target: &Target, pinned: Option<&Pinned>, home: &Home, environment: &Environment) -> Vec<String> {
-    let own = home.environments().join(format!("{}.known_hosts", target.name));
-    let is_strict = target.server.other.get("strictHostKey").and_then(Json::as_bool) == Some(true);
-    if let Some(pinned) = pinned {
-        let file = format!("UserKnownHostsFile={}", quoted(&pinned.file()));
-        return ["-o", "StrictHostKeyChecking=yes", "-o", &file].map(str::to_owned).to_vec();
-    }
-    let user = PathBuf::from(environment.get_non_empty("HOME").unwrap_or("/")).join(".ssh/known_hosts");
-    let files = format!("UserKnownHostsFile={} {}", quoted(&own), quoted(&user));
-    let checking = format!("StrictHostKeyChecking={}", if is_strict { "yes" } else { "accept-new" });
-    vec!["-o".to_owned(), checking, "-o".to_owned(), files]
-}
-
-/// A path as the client's options take it.
-fn quoted(path: &std::path::Path) -> String {
-    format!("\"{}\"", path.display())
-}
-
-/// Why there is no connection (deploy.md §2.2).
-fn class(stderr: &str) -> String {
-    let has = |parts: &[&str]| parts.iter().any(|part| stderr.contains(part));
-    let kind = if has(&["REMOTE HOST IDENTIFICATION HAS CHANGED", "Host key verification failed", "host key is known"])
-    {
-        "host key"
-    } else if has(&["Permission denied", "Too many authentication failures"]) {
-        "authentication"
-    } else if has(&["Connection refused", "timed out", "No route", "Could not resolve", "Network is unreachable"]) {
-        "unreachable"
-    } else {
-        "ssh"
-    };
-    format!("{kind}: {}", tail(stderr.trim(), SHOWN_BYTES))
+    let found: BTreeMap<String, String> = lines.lines().filter_map(line).collect();
+    if found.is_empty() { Err(format!("it gave no answer: {}", excerpt(&said.stderr))) } else { Ok(found) }
 }
 
 fn disk(kib: &str) -> Check {
@@ -314,6 +186,31 @@ fn disk(kib: &str) -> Check {
         Verdict::Pass
     };
     Check::new("Disk", verdict, format!("{} MiB free", free >> 10))
+}
+
+fn certificate(said: &BTreeMap<String, String>) -> Check {
+    let check = |verdict, detail: &str| Check::new("Origin certificate", verdict, detail);
+    if let Some(missing) = said.get("no-certificate") {
+        return check(Verdict::Fail, missing);
+    }
+    let end = said.get("certificate").and_then(|end| end.parse::<i64>().ok());
+    let Some(end) = end else {
+        return check(Verdict::Warn, said.get("unknown-certificate").map_or("the server did not say", String::as_str));
+    };
+    let days = (end - UnixMs::now().0 / 1000).div_euclid(86_400);
+    match days {
+        ..0 => check(Verdict::Fail, &format!("expired {} days ago", -days)),
+        0..FEW_DAYS => check(Verdict::Warn, &format!("{days} days left")),
+        _ => check(Verdict::Pass, &format!("{days} days left")),
+    }
+}
+
+fn nginx(state: &str) -> Check {
+    match state {
+        "active" => Check::new("nginx", Verdict::Pass, "running"),
+        "" => Check::new("nginx", Verdict::Warn, "the server did not say"),
+        other => Check::new("nginx", Verdict::Fail, other),
+    }
 }
 
 fn service(shown: &str) -> Check {

@@ -2,6 +2,7 @@
 
 pub mod agents;
 pub mod creds;
+pub mod creds_check;
 pub mod doctor;
 pub mod editor;
 pub mod env_check;
@@ -9,6 +10,9 @@ pub mod environments;
 pub mod host;
 pub mod models;
 pub mod online;
+mod providers;
+pub mod remote_start;
 pub mod repair;
 pub mod scaffold;
+pub mod server;
 pub mod templates;

@@ -190,9 +190,16 @@ pub struct Edge {
     pub runs: u64,
     /// Of all of them together.
     pub duration_ms: u64,
+    /// Depths of all of them, added up.
+    pub depths: u64,
 }
 
 impl Edge {
+    /// Mean depth of a run; 1 is that of one whose caller nobody called.
+    pub fn average_depth(&self) -> f64 {
+        if self.runs == 0 { 0.0 } else { self.depths as f64 / self.runs as f64 }
+    }
+
     /// Mean duration of a run.
     pub fn average_ms(&self) -> u64 {
         self.duration_ms.checked_div(self.runs).unwrap_or(0)
@@ -205,13 +212,14 @@ impl Edge {
 /// When the database fails.
 pub fn edges(db: &Connection, since: UnixMs) -> Result<Vec<Edge>> {
     let mut query = db.prepare_cached(
-        "SELECT source, agent, COUNT(*), SUM(duration_ms) FROM runs
+        "SELECT source, agent, COUNT(*), SUM(duration_ms), SUM(depth) FROM runs
          WHERE trigger = 'agent' AND source IS NOT NULL AND started_at >= ?
          GROUP BY source, agent ORDER BY COUNT(*) DESC, source, agent",
     )?;
     let edges = query.query_map([since.0], |row| {
         let number = |column: usize| Ok::<_, rusqlite::Error>(row.get::<_, i64>(column)?.unsigned_abs());
-        Ok(Edge { caller: row.get(0)?, target: row.get(1)?, runs: number(2)?, duration_ms: number(3)? })
+        let (caller, target) = (row.get(0)?, row.get(1)?);
+        Ok(Edge { caller, target, runs: number(2)?, duration_ms: number(3)?, depths: number(4)? })
     })?;
     Ok(edges.collect::<Result<_, _>>()?)
 }

@@ -16,6 +16,7 @@ pub mod items;
 mod legacy;
 pub mod locks;
 mod open;
+pub mod reader;
 pub mod receipts;
 pub mod retention;
 pub mod runs;

@@ -81,6 +81,11 @@ fn open_file(path: &Path) -> Result<Opened> {
     Ok(Opened { writer, reader, tally, set_aside: None, taken_over })
 }
 
+/// A connection that cannot write.
+pub(super) fn connect_to_read(path: &Path) -> Result<Connection> {
+    connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)
+}
+
 fn connect(path: &Path, access: OpenFlags) -> Result<Connection> {
     let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;

@@ -28,21 +28,32 @@ pub fn raw(entry: &Entry, style: Style) -> String {
         other => (sgr::WHITE, format!("{:5}", format!("L{other}"))),
     };
     let head = style.paint(code, &format!("{} {word}", entry.time.local_time()));
-    let rest = entry.fields.iter().filter(|(name, _)| !NOT_THE_REST.contains(&name.as_str()));
-    let rest: Map<String, Value> = rest.map(|(name, value)| (name.clone(), value.clone())).collect();
-    let mut text = printable(&entry.msg).replace('\n', "\\n");
-    if !rest.is_empty() {
-        text += &format!(" {}", printable_json(&Value::Object(rest).to_string()));
-    }
-    format!("{head} {}{}", Line { style, entry }.instance(), style.paint(code, &text))
+    let line = Line { style, entry };
+    let text = printable(&entry.msg).replace('\n', "\\n") + &line.rest(usize::MAX);
+    format!("{head} {}{}", line.instance(), style.paint(code, &text))
 }
 
 /// The lines of an entry in the conversation; none when this view hides it. `name` is the log's name.
 pub fn conversation(entry: &Entry, name: &str, style: Style) -> Vec<String> {
-    let msg = entry.msg.as_str();
-    if matches!(msg, "event" | "tool done") || (entry.level <= Level::Debug && msg != "tool start") {
-        return Vec::new();
+    if is_beside_the_conversation(entry) { Vec::new() } else { shown(entry, name, style) }
+}
+
+/// As [`conversation`], with what that hides: each such entry in one line with its members.
+pub fn everything(entry: &Entry, name: &str, style: Style) -> Vec<String> {
+    if !is_beside_the_conversation(entry) {
+        return shown(entry, name, style);
     }
+    let line = Line { style, entry };
+    vec![line.with(sgr::DIM, &format!("{}{}", single_line(&entry.msg), line.rest(LONGEST_DETAIL)))]
+}
+
+fn is_beside_the_conversation(entry: &Entry) -> bool {
+    let msg = entry.msg.as_str();
+    matches!(msg, "event" | "tool done") || (entry.level <= Level::Debug && msg != "tool start")
+}
+
+fn shown(entry: &Entry, name: &str, style: Style) -> Vec<String> {
+    let msg = entry.msg.as_str();
     let line = Line { style, entry };
     match msg {
         "tool start" => vec![line.with(sgr::BLUE, &format!("▸ {}", line.field("tool")))],
@@ -174,6 +185,16 @@ impl Line<'_> {
         vec![String::new(), header, first]
     }
 
+    /// The members that have no place of their own, as JSON behind a blank; empty when there are none.
+    fn rest(&self, limit: usize) -> String {
+        let rest = self.entry.fields.iter().filter(|(name, _)| !NOT_THE_REST.contains(&name.as_str()));
+        let rest: Map<String, Value> = rest.map(|(name, value)| (name.clone(), value.clone())).collect();
+        if rest.is_empty() {
+            return String::new();
+        }
+        format!(" {}", cut(&printable_json(&Value::Object(rest).to_string()), limit))
+    }
+
     /// The first of these fields that is there, as a dim text behind a line.
     fn detail(&self, names: &[&str]) -> String {
         let Some(name) = names.iter().find(|name| self.entry.fields.contains_key(**name)) else { return String::new() };
@@ -247,6 +268,16 @@ mod tests {
         let lines = conversation(&entry.of_instance("i\nj"), "na\nme", Style::PLAIN);
         assert!(lines[1].starts_with("── na me  i j  c d ─"), "{lines:?}");
         assert!(lines[2].ends_with("[i j] Starting dev container run\n          now (c d)"), "{lines:?}");
+    }
+
+    #[test]
+    fn everything_shows_what_the_conversation_hides() {
+        let all = |entry: Entry| everything(&entry, "dev", Style::PLAIN)[0].get(8..).unwrap().to_owned();
+        assert_eq!(all(Entry::new(Level::Debug, "event").field("type", "x\n")), r#"  event {"type":"x\n"}"#);
+        assert_eq!(all(Entry::new(Level::Debug, "a\nb")), "  a b");
+        assert_eq!(all(Entry::new(Level::Info, "bash").field("cmd", "ls")), "  $ ls");
+        let long = all(Entry::new(Level::Debug, "event").field("text", "x".repeat(1000)));
+        assert_eq!(long.chars().count(), "  event ".len() + LONGEST_DETAIL);
     }
 
     #[test]

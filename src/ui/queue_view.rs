@@ -5,27 +5,16 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::stat_view::rough;
+use super::table::aligned;
 use crate::base::clock::UnixMs;
-use crate::base::text::{ellipsis, single_line};
 
 const COLUMNS: [&str; 8] = ["ID", "AGENT", "KIND", "SOURCE", "STATE", "ATTEMPTS", "AGE", "ERROR"];
-/// Blanks between two columns.
-const GAP: usize = 2;
-/// Most characters of a cell.
-const LONGEST_CELL: usize = 80;
 
 /// Work items as the HTTP API gives them, one per line.
 pub fn items(items: &[Value], now: UnixMs) -> String {
     let mut lines = vec![COLUMNS.map(str::to_owned)];
     lines.extend(items.iter().map(|item| cells(item, now)));
-    let widths: Vec<usize> = (0..COLUMNS.len())
-        .map(|column| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0) + GAP)
-        .collect();
-    let line = |cells: &[String; 8]| {
-        let padded: String = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        format!("{}\n", padded.trim_end())
-    };
-    lines.iter().map(line).collect()
+    aligned(&lines)
 }
 
 fn cells(item: &Value, now: UnixMs) -> [String; 8] {
@@ -38,7 +27,6 @@ fn cells(item: &Value, now: UnixMs) -> [String; 8] {
         (reason, error) => format!("{reason}: {error}"),
     };
     [text("id"), text("agent"), text("kind"), text("source"), text("state"), text("attempts"), age, error]
-        .map(|cell| ellipsis(&single_line(&cell), LONGEST_CELL).into_owned())
 }
 
 fn plain(value: &Value) -> String {

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use crate::base::text::single_line;
+use shims::wire::usage::Usage;
+
+use crate::base::text::{single_line, thousands};
 
 /// Widths of the columns of agents.
 const AGENT_WIDTHS: [usize; 4] = [16, 16, 12, 12];
 /// Widths of the columns of instances.
 const INSTANCE_WIDTHS: [usize; 5] = [16, 24, 12, 20, 20];
+/// Width of the column that is there when some agent has used something.
+const USAGE_WIDTH: usize = 24;
 /// Width of the column that `al status` has in addition.
 const QUEUE_WIDTH: usize = 8;
 /// Most characters of an instance's id.
@@ -51,6 +55,8 @@ pub struct AgentRow {
     pub trigger: String,
     pub status: String,
     pub instances: String,
+    /// Tokens and cost since the scheduler started, when it has used any.
+    pub usage: Option<Usage>,
     pub queue: String,
 }
 
@@ -80,6 +86,8 @@ pub struct AgentView {
     pub paused: bool,
     /// Lines of its configuration without indent.
     pub config: Vec<String>,
+    /// Of its last run, and of all since the scheduler started.
+    pub usage: [Option<Usage>; 2],
     /// `None` when no gateway answered.
     pub instances: Option<Vec<InstanceRow>>,
 }
@@ -121,18 +129,42 @@ pub fn agent(view: &AgentView) -> String {
     }
     text += "Config:\n";
     view.config.iter().for_each(|line| text += &format!("  {}\n", single_line(line)));
+    let used: Vec<String> = ["Last run", "Since start"]
+        .iter()
+        .zip(&view.usage)
+        .filter_map(|(what, usage)| Some(format!("  {what}: {}\n", usage_text(&(*usage)?))))
+        .collect();
+    if !used.is_empty() {
+        text += &format!("Usage:\n{}", used.concat());
+    }
     if let Some(rows) = &view.instances {
         text += &format!("\n{}", instances(rows));
     }
     text
 }
 
+/// `1,500tok $0.0123`
+pub fn usage_text(usage: &Usage) -> String {
+    format!("{}tok ${:.4}", thousands(usage.total_tokens), usage.cost)
+}
+
 fn agents(rows: &[AgentRow], columns: Columns) -> String {
-    let with_queue = columns == Columns::WithQueue;
-    let widths: Vec<usize> = AGENT_WIDTHS.into_iter().chain(with_queue.then_some(QUEUE_WIDTH)).collect();
-    let take = |cells: [&str; 5]| cells[..widths.len()].iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>();
-    let mut lines = vec![take(["AGENT", "TRIGGER", "STATUS", "INSTANCES", "QUEUE"])];
-    lines.extend(rows.iter().map(|row| take([&row.name, &row.trigger, &row.status, &row.instances, &row.queue])));
+    let mut widths = AGENT_WIDTHS.to_vec();
+    let mut lines = vec![["AGENT", "TRIGGER", "STATUS", "INSTANCES"].map(str::to_owned).to_vec()];
+    lines.extend(
+        rows.iter().map(|row| [&row.name, &row.trigger, &row.status, &row.instances].map(String::clone).to_vec()),
+    );
+    let mut add = |width: usize, title: &str, cell: &dyn Fn(&AgentRow) -> String| {
+        widths.push(width);
+        let cells = std::iter::once(title.to_owned()).chain(rows.iter().map(cell));
+        lines.iter_mut().zip(cells).for_each(|(line, cell)| line.push(cell));
+    };
+    if rows.iter().any(|row| row.usage.is_some()) {
+        add(USAGE_WIDTH, "USAGE", &|row| row.usage.as_ref().map_or_else(|| "-".to_owned(), usage_text));
+    }
+    if columns == Columns::WithQueue {
+        add(QUEUE_WIDTH, "QUEUE", &|row| row.queue.clone());
+    }
     table(&widths, &lines)
 }
 
@@ -207,7 +239,7 @@ mod tests {
 
     fn row(name: &str, trigger: &str, status: &str, instances: &str, queue: &str) -> AgentRow {
         let [name, trigger, status, instances, queue] = [name, trigger, status, instances, queue].map(str::to_owned);
-        AgentRow { name, trigger, status, instances, queue }
+        AgentRow { name, trigger, status, instances, usage: None, queue }
     }
 
     fn instance(id: &str) -> InstanceRow {
@@ -307,6 +339,30 @@ mod tests {
     }
 
     #[test]
+    fn what_agents_have_used_is_a_column_of_its_own() {
+        let used = |tokens, cost| Some(Usage { total_tokens: tokens, cost, ..Usage::default() });
+        let agents = vec![
+            AgentRow { usage: used(1500, 0.0123), ..row("dev", "cron", "Idle", "0 running", "0") },
+            AgentRow { usage: used(1_234_567_890, 4321.5), ..row("docs", "webhook", "Idle", "0 running", "12") },
+            row("fresh", "cron", "Idle", "0 running", "0"),
+        ];
+        let bare = Overview { project: "/p".into(), agents, ..Overview::default() };
+        shows(
+            &overview(&bare, Columns::WithQueue),
+            &expect![[r#"
+                AL Status — /p
+
+                Agents:
+                AGENT           TRIGGER         STATUS      INSTANCES   USAGE                   QUEUE
+                ----------------------------------------------------------------------------------------
+                dev             cron            Idle        0 running   1,500tok $0.0123        0
+                docs            webhook         Idle        0 running   1,234,567,890tok $4321.5000 12
+                fresh           cron            Idle        0 running   -                       0
+            "#]],
+        );
+    }
+
+    #[test]
     fn without_a_gateway_nothing_is_said_about_runs() {
         let agents = vec![row("dev", "cron", "Idle", "-", "-")];
         let bare = Overview { project: "/p".into(), agents, ..Overview::default() };
@@ -329,6 +385,7 @@ mod tests {
             name: "dev".into(),
             paused: true,
             config: vec!["Schedule: (none)".into(), "Webhooks:".into(), "  gh: issues; repos: acme/app".into()],
+            usage: [Some(Usage { total_tokens: 1500, cost: 0.01234, ..Usage::default() }), None],
             instances: Some(Vec::new()),
         };
         shows(
@@ -340,6 +397,8 @@ mod tests {
                   Schedule: (none)
                   Webhooks:
                     gh: issues; repos: acme/app
+                Usage:
+                  Last run: 1,500tok $0.0123
 
                 No running instances.
             "#]],

@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use expect_test::expect;
+use serde_json::{Value, json};
+
 use crate::support::project::Project;
 use crate::support::pty::{CTRL_C, DOWN, ENTER};
 
@@ -227,4 +230,101 @@ fn an_agent_is_made_on_a_terminal() {
     assert_eq!(al.finish().0, 130);
     // Breaking off the editor leaves what was made.
     assert!(config(&project, "reviewer").contains("check_suite") && !config(&project, "reviewer").contains("mistral"));
+}
+
+/// A project with a model, an agent that inherits nearly everything, one with all of its own, and one that is broken.
+fn with_agents() -> Project {
+    let project = Project::without_docker("");
+    let config = "[model]\nprovider = \"anthropic\"\nmodel = \"claude-sonnet-4-20250514\"\nheaders = { x-key = \"hidden\" }\n\
+                  [webhooks.gh]\ntype = \"test\"\n[limits]\nmaxTurns = 7\nmaxTokens = 9\n[local]\ntimeout = 60\n";
+    project.write("config.toml", config);
+    project.write(".env.toml", "[model]\nthinkingLevel = \"high\"\n");
+    project.write("agents/dev/agent-config.toml", "schedule = \"0 8 * * *\"\n[limits]\nmaxTurns = 3\n");
+    let own = "scale = 0\ntimeout = 5\ncredentials = [\"github_token\"]\n[model]\nprovider = \"mock\"\nmodel = \"echo\"\n\
+               [[webhooks]]\nsource = \"gh\"\n[params]\na = \"b\"\n";
+    project.write("agents/own/agent-config.toml", own);
+    project.write("agents/wrong/agent-config.toml", "schedule = [\n");
+    project
+}
+
+#[test]
+fn agents_are_listed_with_what_counts_for_them() {
+    let project = with_agents();
+    expect![[r#"
+        AGENT  SCHEDULE   WEBHOOKS  SCALE  MODEL                               PROBLEMS
+        dev    0 8 * * *  -         1      anthropic:claude-sonnet-4-20250514  -
+        own    -          gh        0      mock:echo                           -
+        wrong  -          -         -      -                                   1
+    "#]]
+    .assert_eq(&project.al(&["agent", "list"]).run().expect(0).stdout);
+    let document: Value =
+        serde_json::from_str(&project.al(&["agent", "list", "--json"]).run().expect(0).stdout).unwrap();
+    let own = json!({"name": "own", "enabled": false, "schedule": null, "webhooks": ["gh"], "scale": 0, "timeout": 5,
+        "model": {"provider": "mock", "model": "echo"}, "credentials": ["github_token"], "problems": []});
+    assert_eq!(document["agents"][1], own);
+    assert!(document["agents"][2]["problems"][0].as_str().unwrap().starts_with("agents/wrong/agent-config.toml:1:"));
+    let empty = Project::without_docker("");
+    let dir = empty.root().join("agents");
+    let expected = format!("No agents found in {}.\n", dir.display());
+    assert_eq!(empty.al(&["agent", "list"]).run().expect(0).stdout, expected);
+}
+
+#[test]
+fn every_value_of_an_agent_is_shown_with_its_file() {
+    let project = with_agents();
+    let shown = |name: &str| project.al(&["agent", "show", name]).run().expect(0).stdout.clone();
+    expect![[r#"
+        limits.maxTokens = 9  # config.toml
+        limits.maxTurns = 3  # agents/dev/agent-config.toml
+        model.headers.x-key = "***"  # config.toml
+        model.model = "claude-sonnet-4-20250514"  # config.toml
+        model.provider = "anthropic"  # config.toml
+        model.thinkingLevel = "high"  # .env.toml
+        scale = 1  # default
+        schedule = "0 8 * * *"  # agents/dev/agent-config.toml
+        timeout = 60  # config.toml
+    "#]]
+    .assert_eq(&shown("dev"));
+    expect![[r#"
+        credentials = ["github_token"]  # agents/own/agent-config.toml
+        limits.maxTokens = 9  # config.toml
+        limits.maxTurns = 7  # config.toml
+        model.model = "echo"  # agents/own/agent-config.toml
+        model.provider = "mock"  # agents/own/agent-config.toml
+        params.a = "b"  # agents/own/agent-config.toml
+        scale = 0  # agents/own/agent-config.toml
+        timeout = 5  # agents/own/agent-config.toml
+        webhooks = [{ source = "gh" }]  # agents/own/agent-config.toml
+    "#]]
+    .assert_eq(&shown("own"));
+    let done = project.al(&["agent", "show", "dev", "--json"]).run();
+    let document: Value = serde_json::from_str(&done.expect(0).stdout).unwrap();
+    assert_eq!(document["agent"], "dev");
+    assert_eq!(document["values"][6], json!({"key": "scale", "value": 1, "file": "default"}));
+    let wrong = project.al(&["agent", "show", "wrong"]).run();
+    assert!(wrong.expect(1).stderr.starts_with("Configuration error: agents/wrong/agent-config.toml:1:"));
+    let nobody = project.al(&["agent", "show", "won"]).run();
+    assert!(nobody.expect(1).stderr.contains("(Did you mean own?)"), "{}", nobody.stderr);
+}
+
+#[test]
+fn an_agent_is_removed_only_when_somebody_says_yes() {
+    let project = with_agents();
+    let dir = project.root().join("agents/own");
+    let done = project.al(&["agent", "rm", "own"]).run();
+    assert!(done.expect(1).stderr.contains("missing: --yes") && dir.is_dir(), "{}", done.stderr);
+    let mut terminal = project.al(&["agent", "rm", "own"]).on_pty();
+    terminal.answer("with everything in it?", "n");
+    let (status, _) = terminal.finish();
+    assert!(status == 0 && dir.is_dir());
+    let done = project.al(&["agent", "rm", "own", "--yes"]).run();
+    assert_eq!(done.expect(0).stdout, format!("Removed agent \"own\": {}\n", dir.display()));
+    assert!(!dir.exists());
+    // A link is removed, not what it leads to.
+    let elsewhere = project.outer().join("elsewhere");
+    fs::rename(project.root().join("agents/dev"), &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, project.root().join("agents/dev")).unwrap();
+    project.al(&["agent", "rm", "dev", "--yes"]).run().expect(0);
+    assert!(elsewhere.join("agent-config.toml").exists() && !project.root().join("agents/dev").exists());
+    project.al(&["agent", "rm", "..", "--yes"]).run().expect(1);
 }

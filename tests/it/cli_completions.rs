@@ -63,7 +63,7 @@ fn bash_completes_words_with_colons_too() {
     let script = project.al(&["completions", "bash"]).run().expect(0).stdout.clone();
     let al = std::path::Path::new(env!("CARGO_BIN_EXE_al")).parent().unwrap();
     for (line, expected) in
-        [("al run de", "deploy dev"), ("al creds rm mintlify_token:t", "team"), ("al sta", "stat status start")]
+        [("al run de", "deploy dev"), ("al creds rm mintlify_token:t", "team"), ("al sta", "stat stats status start")]
     {
         let test = format!(
             "PATH={}:$PATH; {script}\nCOMP_LINE='{line}'; COMP_POINT=${{#COMP_LINE}}; COMP_WORDBREAKS=$' \\t\\n:='; _al; echo \

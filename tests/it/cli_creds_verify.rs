@@ -299,3 +299,39 @@ fn secrets_are_never_sent_to_another_machine_by_the_override() {
         assert!(done.expect(1).stderr.contains("AL_HTTP_OVERRIDE"), "{}", done.stderr);
     }
 }
+
+#[test]
+fn what_is_stored_is_checked_without_storing_anything() {
+    let project = Project::without_docker("");
+    project.credential("github_token", "token", "ghp_1");
+    project.credential("netlify_token", "token", "nfp_1");
+    project.credential("openai_key", "token", "wrong");
+    project.credential("mintlify_token", "token", "x");
+    project.credential("git_ssh", "username", "Bot");
+    let good = Provider::answering(&[("200 OK", r#"{"login":"octo"}"#), ("200 OK", "[]")]);
+    let bad = Provider::answering(&[("401 Unauthorized", r#"{"message":"no"}"#)]);
+    let origins = format!("https://api.github.com={},https://api.netlify.com={}", good.origin, bad.origin);
+    let check =
+        |args: &[&str]| project.al(&[&["creds", "check"], args].concat()).env("AL_HTTP_OVERRIDE", &origins).run();
+    let done = check(&[]);
+    for line in [
+        "  [INVALID] SSH Key & Git Identity (git_ssh)\n    incomplete: email\n",
+        "  [ok] GitHub Personal Access Token (github_token)\n",
+        "  [not asked] Mintlify API Token (mintlify_token)\n",
+        "  [INVALID] Netlify Personal Access Token (netlify_token)\n",
+        "  [INVALID] OpenAI API Credential (openai_key)\n    token: ",
+    ] {
+        assert!(done.expect(1).stdout.contains(line), "{line}: {}", done.stdout);
+    }
+    assert!(!done.stdout.contains("ghp_1") && !done.stdout.contains("nfp_1"));
+    check(&["github_token", "mintlify_token"]).expect(0);
+    let document: serde_json::Value =
+        serde_json::from_str(&check(&["netlify_token", "--json"]).expect(1).stdout).unwrap();
+    assert_eq!((&document["ok"], &document["credentials"][0]["status"]), (&json!(false), &json!("invalid")));
+    let done = check(&["nothing", "a:b:c"]);
+    assert!(
+        done.expect(1).stderr.contains("\"nothing\" not found") && done.stderr.contains("a:b:c"),
+        "{}",
+        done.stderr
+    );
+}

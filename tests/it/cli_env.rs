@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::support::project::Project;
 
-fn file(project: &Project, name: &str) -> PathBuf {
+pub(crate) fn file(project: &Project, name: &str) -> PathBuf {
     project.home().join(format!(".action-llama/environments/{name}.toml"))
 }
 
@@ -152,7 +152,7 @@ fn a_group_alone_prints_its_help_as_a_failure() {
 }
 
 /// A stand-in for `ssh` that runs what is to be run there on this machine, with these programs first on the path.
-fn fake_ssh(project: &Project, programs: &[(&str, &str)]) -> PathBuf {
+pub(crate) fn fake_ssh(project: &Project, programs: &[(&str, &str)]) -> PathBuf {
     let write = |path: &PathBuf, text: &str| {
         fs::write(path, text).unwrap();
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -269,4 +269,16 @@ fn an_environment_without_a_server_cannot_be_checked() {
     for key in ["server.port", "server.basePath"] {
         assert!(done.expect(1).stderr.contains(key), "{}", done.stderr);
     }
+}
+
+#[test]
+fn the_merged_configuration_is_a_command_of_its_own() {
+    let project = Project::without_docker("scale = 3\n");
+    project.write(".env.toml", "[gateway]\nport = 9090\n");
+    let shown = |args: &[&str]| project.al(&[&["config", "show"], args].concat()).run().expect(0).stdout.clone();
+    assert!(shown(&[]).starts_with("gateway.port = 9090\n"), "{}", shown(&[]));
+    let with_files = project.al(&["env", "show", "--merged"]).run().expect(0).stdout.clone();
+    assert_eq!(shown(&["--origin"]), with_files);
+    assert!(with_files.contains("gateway.port = 9090  # .env.toml\n"));
+    assert_eq!(shown(&["--json"]), project.al(&["env", "show", "--merged", "--json"]).run().stdout);
 }

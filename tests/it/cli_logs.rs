@@ -131,6 +131,22 @@ fn the_conversation_is_the_same_from_files_and_from_a_gateway() {
         // The text of the entry as it is stored, whatever of it is shown.
         assert_eq!(bed.run(&["dev", "-g", "\"text\":\"Done.*2"], 0).0, "T  [dev-00000002] Done with dev-00000002.\n");
         assert_eq!(bed.run(&["dev", "-g", "\"text\":\"Done.*2", "-i", "00000001"], 0).0, NOTHING);
+        let second_run: String = CONVERSATION.lines().skip(5).map(|line| format!("{line}\n")).collect();
+        for (args, expected) in [
+            (&["--before", "2026-03-02"][..], first_run.as_str()),
+            (&["--after", "2026-03-02"], &second_run),
+            // From the instant on, and before it.
+            (&["--after", "2026-03-02T00:00:05.040Z"], "T  [dev-00000002] Done with dev-00000002.\n"),
+            (&["--before", "2026-03-02T00:00:05.000Z"], &first_run),
+            (&["-d", "2026-03-01", "--after", "2026-03-02"], NOTHING),
+            (&["-d", "2026-03-02", "--before", "3000-01-01", "--after", "2000-01-01"], &second_run),
+            (&["--after", "1h"], NOTHING),
+        ] {
+            assert_eq!(bed.run(&[&["dev"], args].concat(), 0).0, expected, "{args:?}");
+        }
+        let all = bed.run(&["dev", "-a", "-n", "1000"], 0).0;
+        assert_eq!((all.lines().count(), all.matches("T  event {\"type\":\"x\"}\n").count()), (70, 60), "{all}");
+        assert_eq!(bed.run(&["dev", "-an1", "-i", "00000001"], 0).0, "T  [dev-00000001] Done with dev-00000001.\n");
     };
     check();
     let gateway = bed.gateway();
@@ -261,6 +277,8 @@ fn mistakes_on_the_command_line_are_told() {
         (&["-d", "2025-13-40"], "option '-d, --date <YYYY-MM-DD>' argument '2025-13-40' is invalid"),
         (&["-g", "("], "option '-g, --grep <regex>' argument '(' is invalid. It must be a regular expression: "),
         (&["dev-00000001", "-i", "00000002"], "names another instance"),
+        (&["--after", "soon"], "option '--after <t>' argument 'soon' is invalid. It must be an instant such as "),
+        (&["--before", "-2h"], "option '--before <t>' argument '-2h' is invalid. It must be an instant such as "),
     ] {
         let (stdout, stderr) = bed.run(args, 1);
         assert!(stdout.is_empty() && stderr.contains(message), "{args:?} {stderr}");
@@ -298,7 +316,18 @@ fn an_environments_logs_are_never_looked_for_here() {
 
 #[test]
 fn following_shows_new_entries_and_ends_with_ctrl_c() {
+    follow_over_midnight(&Bed::new());
+}
+
+#[test]
+fn following_through_a_gateway_goes_over_midnight_too() {
     let bed = Bed::new();
+    let _gateway = bed.gateway();
+    follow_over_midnight(&bed);
+}
+
+/// A file grows, a line comes in two parts, the next day's file begins, and one is emptied and written anew.
+fn follow_over_midnight(bed: &Bed) {
     let yesterday = UnixMs::now().0 - DAY;
     bed.entry("dev", yesterday, "one", json!({}));
     bed.entry("dev", yesterday, "two", json!({}));

@@ -161,6 +161,42 @@ fn with_a_scheduler_its_state_is_laid_over_it() {
 }
 
 #[test]
+fn tokens_and_cost_are_shown_where_a_run_has_used_any() {
+    let project = project();
+    let used = |tokens: u64, cost: f64| {
+        json!({"inputTokens": tokens, "outputTokens": 0, "cacheReadTokens": 0, "cacheWriteTokens": 0,
+            "totalTokens": tokens, "cost": cost, "turnCount": 2})
+    };
+    let fake = FakeScheduler::start(&project, move |request| {
+        let mut status = status();
+        status["agents"][0]["lastRunUsage"] = used(1500, 0.0123);
+        status["agents"][0]["cumulativeUsage"] = used(1_234_567, 0.98765);
+        if request.target == "/locks/status" { json(&json!({"locks": []})) } else { json(&status) }
+    });
+    let shown = |words: &[&str]| plain(&project, Some(&fake), &project.al(words).run().expect(0).stdout);
+    let table = |text: &str| text.split("Agents:\n").nth(1).unwrap().split("\n\n").next().unwrap().to_owned();
+    expect![[r#"
+        AGENT           TRIGGER         STATUS      INSTANCES   USAGE
+        --------------------------------------------------------------------------------
+        both            cron + webhook  Running     1 running   1,234,567tok $0.9877
+        broken          (invalid config) -           -           -
+        cron            cron            Idle        0 running   -
+        elsewhere       -               Running     1 running   -
+        hand            (manual)        -           -           -
+        hook            webhook         PAUSED      0 running   -
+        off             cron            Disabled    0 running   -
+        wrong           (invalid config) -           -           -"#]]
+    .assert_eq(&table(&shown(&["stat"])));
+    expect![[r#"
+        AGENT           TRIGGER         STATUS      INSTANCES   USAGE                   QUEUE
+        ----------------------------------------------------------------------------------------
+        both            cron + webhook  Running     1 running   1,234,567tok $0.9877    0"#]]
+    .assert_eq(&table(&shown(&["status"])).lines().take(3).collect::<Vec<_>>().join("\n"));
+    let one = shown(&["stat", "both"]);
+    assert!(one.contains("\nUsage:\n  Last run: 1,500tok $0.0123\n  Since start: 1,234,567tok $0.9877\n\n"), "{one}");
+}
+
+#[test]
 fn one_agent_is_shown_with_its_configuration() {
     let project = project();
     let shown = |name: &str| project.al(&["stat", name]).run().expect(0).stdout.clone();

@@ -8,13 +8,14 @@ use shims::env::Environment;
 
 use crate::base::prompt::{Preset, Prompter as _};
 use crate::base::text::printable_json;
-use crate::cli::args::{CredsAdd, CredsList, CredsRemove, CredsTypes};
+use crate::cli::args::{CredsAdd, CredsCheck, CredsList, CredsRemove, CredsTypes};
 use crate::cli::interaction::Interaction;
 use crate::config::Home;
 use crate::credentials::flow::{Answer, Flow};
 use crate::credentials::{Status, Store};
 use crate::model::names::CredentialRef;
 use crate::setup::creds::{self, Inputs, Verification};
+use crate::setup::creds_check::{self, State};
 use crate::ui::dialogs::Terminal;
 
 /// Lists what is stored, never a value.
@@ -71,6 +72,26 @@ fn ask(
 pub(crate) fn remove(args: CredsRemove) -> Result<u8> {
     let reference = creds::remove(&store(&Environment::of_process())?, &args.reference)?;
     print(&format!("Credential \"{reference}\" removed.\n"))
+}
+
+/// Asks providers whether they still accept what is stored.
+pub(crate) fn check(args: CredsCheck) -> Result<u8> {
+    let environment = Environment::of_process();
+    let store = store(&environment)?;
+    let mut checked = Vec::new();
+    for reference in creds_check::wanted(&store, &args.references)? {
+        let one = creds_check::check(&store, &reference, &environment)?;
+        if !args.json {
+            print(&one.line())?;
+        }
+        checked.push(one);
+    }
+    if args.json {
+        print(&format!("{}\n", printable_json(&creds_check::to_json(&checked).to_string())))?;
+    } else if checked.is_empty() {
+        print(&creds::listing(&[], &store))?;
+    }
+    Ok(u8::from(checked.iter().any(|checked| checked.state == State::Invalid)))
 }
 
 /// Shows the known types.

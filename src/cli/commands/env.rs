@@ -10,11 +10,12 @@ use shims::env::Environment;
 use crate::base::error::UsageError;
 use crate::base::files::{absolute_lexically, current_dir};
 use crate::base::text::{printable, printable_json};
-use crate::cli::args::{EnvCheck, EnvInit, EnvList, EnvSet, EnvShow};
+use crate::cli::args::{ConfigShow, EnvCheck, EnvInit, EnvList, EnvSet, EnvShow};
 use crate::config::origins::{Origin, origins};
 use crate::config::{Home, Selection};
 use crate::setup::env_check;
 use crate::setup::environments::{self, Existence};
+use crate::setup::server::Target;
 
 /// Writes a new environment.
 pub(crate) fn init(args: EnvInit) -> Result<u8> {
@@ -56,16 +57,36 @@ fn merged(args: &EnvShow) -> Result<u8> {
     let selection = Selection::of(args.name.as_deref().or(args.env.as_deref()), &environment);
     let (name, values) = origins(&dir, &Home::of(&environment)?, &selection)?;
     if args.json {
-        let value = |origin: &Origin| json!({"key": origin.key, "value": json_of(origin), "file": origin.file});
-        let document = json!({"environment": name, "values": values.iter().map(value).collect::<Vec<_>>()});
+        let document = json!({"environment": name, "values": values.iter().map(as_json).collect::<Vec<_>>()});
         return print(&format!("{}\n", printable_json(&document.to_string())));
     }
-    let line = |Origin { key, value, file }: &Origin| format!("{key} = {value}  # {file}\n");
-    print(&printable(&values.iter().map(line).collect::<String>()))
+    print(&as_lines(&values))
 }
 
-fn json_of(origin: &Origin) -> Value {
-    serde_json::to_value(&origin.value).unwrap_or_else(|_| Value::from(origin.value.to_string()))
+/// Values of a configuration, a line each, with the file that each comes from.
+pub(super) fn as_lines(values: &[Origin]) -> String {
+    let line = |Origin { key, value, file }: &Origin| format!("{key} = {value}  # {file}\n");
+    printable(&values.iter().map(line).collect::<String>()).into_owned()
+}
+
+/// A value of a configuration with the file that it comes from.
+pub(super) fn as_json(origin: &Origin) -> Value {
+    let value = serde_json::to_value(&origin.value).unwrap_or_else(|_| Value::from(origin.value.to_string()));
+    json!({"key": origin.key, "value": value, "file": origin.file})
+}
+
+/// `al config show`: the merged configuration; with `--origin` as [`show`] with `--merged`.
+pub(crate) fn config(args: ConfigShow) -> Result<u8> {
+    if args.origin || args.json {
+        let ConfigShow { project, env, json, .. } = args;
+        return merged(&EnvShow { merged: true, project, env, json, name: None });
+    }
+    let environment = Environment::of_process();
+    let dir = absolute_lexically(Path::new(&args.project), &current_dir()?);
+    let selection = Selection::of(args.env.as_deref(), &environment);
+    let (_, values) = origins(&dir, &Home::of(&environment)?, &selection)?;
+    let line = |Origin { key, value, .. }: &Origin| format!("{key} = {value}\n");
+    print(&printable(&values.iter().map(line).collect::<String>()))
 }
 
 /// Binds a project to an environment, or unbinds it.
@@ -88,7 +109,7 @@ pub(crate) fn set(args: EnvSet) -> Result<u8> {
 pub(crate) fn check(args: EnvCheck) -> Result<u8> {
     let environment = Environment::of_process();
     let home = Home::of(&environment)?;
-    let target = env_check::Target::of(&home, &args.name)?;
+    let target = Target::of(&home, &args.name)?;
     if args.json {
         let checks = env_check::run(&target, &home, &environment, &mut |_| Ok(()))?;
         let document = env_check::to_json(&args.name, &checks);

@@ -1,6 +1,7 @@
 //! One file per command, and what several of them share.
 
 pub(super) mod agent;
+pub(super) mod agents;
 pub(super) mod completions;
 pub(super) mod control;
 pub(super) mod creds;
@@ -16,4 +17,5 @@ pub(super) mod queue;
 pub(super) mod run;
 pub(super) mod start;
 pub(super) mod stat;
+pub(super) mod stats;
 pub(super) mod version;

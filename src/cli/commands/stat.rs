@@ -5,7 +5,9 @@ use std::io::Write as _;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use serde::Deserialize as _;
 use serde_json::{Value, json};
+use shims::wire::usage::Usage;
 
 use crate::base::clock::UnixMs;
 use crate::base::text::printable_json;
@@ -174,8 +176,14 @@ fn agent_row(site: &Site, live: Option<&Live>, name: &str) -> AgentRow {
         trigger: trigger.to_owned(),
         status: status.to_owned(),
         instances: or_unknown(number("runningCount"), " running"),
+        usage: reported.and_then(|agent| usage(agent, "cumulativeUsage")),
         queue: or_unknown(waiting.or(number("queuedWebhooks")), ""),
     }
+}
+
+/// A member as usage; `None` when it is none.
+fn usage(agent: &Value, member: &str) -> Option<Usage> {
+    agent.get(member).filter(|usage| usage.is_object()).and_then(|usage| Usage::deserialize(usage).ok())
 }
 
 fn reported_status(agent: &Value) -> &'static str {
@@ -211,6 +219,7 @@ fn agent_view(site: &Site, live: Option<&Live>, name: &str) -> AgentView {
         name: name.to_owned(),
         paused: reported.is_some_and(|agent| reported_status(agent) == "PAUSED"),
         config: config_lines(site, name),
+        usage: ["lastRunUsage", "cumulativeUsage"].map(|member| reported.and_then(|agent| usage(agent, member))),
         instances: live.map(|live| live.instances(Some(name))),
     }
 }

@@ -110,10 +110,10 @@ mod tests {
     #[test]
     fn commands_options_and_fixed_values_are_completed() {
         expects(&["res"], &["resume"]);
-        expects(&["creds", ""], &["ls", "add", "rm", "types"]);
+        expects(&["creds", ""], &["ls", "add", "rm", "check", "types"]);
         expects(&["creds", "nothing", ""], &[]);
         expects(&["stop", "--k"], &["--keep-queue", "--kill"]);
-        expects(&["help", "sta"], &["start", "stat", "status"]);
+        expects(&["help", "sta"], &["start", "stat", "status", "stats"]);
         expects(&["queue", "ls", "--state", "d"], &["done", "dead"]);
         expects(&["agent", "new", "-p", "x", "--type", "de"], &["dev", "devops"]);
         expects(&["completions", "f"], &["fish"]);

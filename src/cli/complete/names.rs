@@ -23,14 +23,14 @@ use crate::setup::{agents, creds, environments};
 pub(super) fn of(command: &Command, name: &str, words: &[String]) -> Vec<Candidate> {
     let found: Vec<String> = match (command.path, name) {
         (_, "env") | (["env", ..], "name") => environment_names(),
-        (_, "agent" | "expression|agent") | (["pause" | "resume"] | ["agent", "config"], "name") => {
+        (_, "agent" | "expression|agent") | (["pause" | "resume"] | ["agent", "config" | "show" | "rm"], "name") => {
             agent_names(words).unwrap_or_default()
         }
         (["kill"], "target") => {
             agent_names(words).into_iter().flatten().chain(instances(words).unwrap_or_default()).collect()
         }
         (["creds", "add"], "ref") => TYPES.iter().map(|known| known.id.to_owned()).collect(),
-        (["creds", "rm"], "ref") => references().unwrap_or_default(),
+        (["creds", "rm" | "check"], "ref") => references().unwrap_or_default(),
         (["agent", "new"], "type") => agents::kinds().into_iter().map(str::to_owned).collect(),
         (["env", "init"], "type") => vec!["server".to_owned()],
         (["queue", "ls"], "state") => STATES.map(str::to_owned).to_vec(),

@@ -78,11 +78,11 @@ pub(in crate::gateway) fn summary(public: &Public, asked: &Asked<'_>) -> Result<
     let sums = public.shared.looked_up("sum up runs", sums)?;
     let agents = sums.iter().map(|(agent, sums)| {
         let name = ("agentName".to_owned(), Value::from(agent.as_str()));
-        Value::Object([name].into_iter().chain(render_sums(sums)).collect())
+        Value::Object([name].into_iter().chain(sums_json(sums)).collect())
     });
     let agents: Vec<Value> = agents.collect();
     let total = sums.iter().fold(Sums::default(), |total, (_, sums)| total.and(sums));
-    Ok(Reply::json(200, &json!({ "agents": agents, "total": Value::Object(render_sums(&total)) })))
+    Ok(Reply::json(200, &json!({ "agents": agents, "total": Value::Object(sums_json(&total)) })))
 }
 
 /// The instant that is asked about; the beginning of all time when none is given.
@@ -90,7 +90,8 @@ fn since(asked: &Asked<'_>) -> UnixMs {
     UnixMs(asked.req.query.get("since").and_then(|text| text.trim().parse().ok()).unwrap_or(0))
 }
 
-fn render_sums(sums: &Sums) -> Map<String, Value> {
+/// What runs came to, as the API has it.
+pub fn sums_json(sums: &Sums) -> Map<String, Value> {
     let members = [
         ("totalRuns", Value::from(sums.runs)),
         ("okRuns", sums.ok.into()),
@@ -126,7 +127,7 @@ pub(in crate::gateway) fn runs(public: &Public, asked: &Asked<'_>) -> Result<Rep
     let offset = (page - 1).saturating_mul(limit) as u64;
     let found = public.shared.store.read(|db| history::runs_of(db, asked.param(0), limit as u32, offset));
     let found = public.shared.looked_up("list runs", found)?;
-    let runs: Vec<Value> = found.runs.iter().map(render_run).collect();
+    let runs: Vec<Value> = found.runs.iter().map(run_json).collect();
     Ok(Reply::json(200, &json!({ "runs": runs, "total": found.total, "page": page, "limit": limit })))
 }
 
@@ -135,10 +136,11 @@ pub(in crate::gateway) fn run(public: &Public, asked: &Asked<'_>) -> Result<Repl
     let found = public.shared.store.read(|db| history::get(db, asked.param(1)));
     let found = public.shared.looked_up("look up run", found)?;
     let run = found.filter(|run| run.agent == asked.param(0));
-    Ok(Reply::json(200, &json!({ "run": run.as_ref().map(render_run) })))
+    Ok(Reply::json(200, &json!({ "run": run.as_ref().map(run_json) })))
 }
 
-fn render_run(run: &Run) -> Value {
+/// An ended run as the API has it.
+pub fn run_json(run: &Run) -> Value {
     json!({
         "instanceId": run.instance_id,
         "agentName": run.agent,

@@ -17,6 +17,9 @@ use super::project::{Project, tail};
 use super::pty::Pty;
 use super::wait;
 
+/// Width of a terminal that nobody says anything about.
+const COLUMNS: u16 = 100;
+
 /// How long a run of a test may take; whatever takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(90);
 
@@ -129,12 +132,18 @@ impl<'p> Al<'p> {
 
     /// Starts it on a terminal of its own, with keystrokes in and a screen out.
     pub(crate) fn on_pty(self) -> Pty<'p> {
-        self.env("TERM", "xterm").on_dumb_pty()
+        self.on_pty_of(COLUMNS)
+    }
+
+    /// The same, on a terminal so many columns wide.
+    pub(crate) fn on_pty_of(self, columns: u16) -> Pty<'p> {
+        let al = self.env("TERM", "xterm");
+        Pty::start(al.project, al.command, columns)
     }
 
     /// The same, on a terminal that can only print.
     pub(crate) fn on_dumb_pty(self) -> Pty<'p> {
-        Pty::start(self.project, self.command)
+        Pty::start(self.project, self.command, COLUMNS)
     }
 
     /// Starts it.

@@ -35,12 +35,12 @@ pub(crate) struct Pty<'p> {
 }
 
 impl<'p> Pty<'p> {
-    pub(super) fn start(project: &'p Project, mut command: Command) -> Self {
+    pub(super) fn start(project: &'p Project, mut command: Command, columns: u16) -> Self {
         let words = std::iter::once(command.get_program()).chain(command.get_args());
         let line = words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
         let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
         grantpt(&terminal).and_then(|()| unlockpt(&terminal)).unwrap();
-        tcsetwinsize(&terminal, Winsize { ws_row: 30, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        tcsetwinsize(&terminal, Winsize { ws_row: 30, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
         let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
         let noctty = i32::try_from(rustix::fs::OFlags::NOCTTY.bits()).unwrap();
         let other = File::options().read(true).write(true).custom_flags(noctty).open(name).unwrap();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use crossbeam_channel::{bounded, select};
 use serde_json::Value;
+use shims::env::Environment;
 
 use crate::base::clock::UnixMs;
 use crate::base::error::UsageError;
@@ -20,10 +21,11 @@ use crate::cli::args::Logs;
 use crate::cli::ctrl_c;
 use crate::cli::gateway_client::trouble;
 use crate::cli::site::Site;
-use crate::ui::log_view::{conversation, raw};
+use crate::ui::log_view::{conversation, everything, raw};
 use source::{At, Back, LARGEST_PAGE, Log, Page, Subject};
 
 mod source;
+mod when;
 
 /// How often is looked for new entries.
 const POLL: Duration = Duration::from_secs(1);
@@ -46,6 +48,8 @@ struct View {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {
     Conversation,
+    /// The conversation with what it hides otherwise.
+    Everything,
     Raw,
     Json,
 }
@@ -58,11 +62,13 @@ pub(crate) fn run(args: Logs) -> Result<u8> {
         }
         (true, false) => Form::Raw,
         (false, true) => Form::Json,
+        (false, false) if args.all => Form::Everything,
         (false, false) => Form::Conversation,
     };
     let site = Site::open(&args.project, args.env.as_deref(), "al logs")?;
     let day = args.date.as_deref().and_then(Day::parse);
     let mut subject = subject(&site, &args.agent, args.instance.as_deref(), day.as_ref())?;
+    bound(&mut subject.filter, &args, &site.environment)?;
     subject.filter.pattern = args.grep.as_deref().map(Pattern::parse).transpose().map_err(UsageError)?;
     let view = View { form, style: Style::of(Stream::Stdout), name: subject.name.clone() };
     let log = Log::of(site, subject)?;
@@ -105,6 +111,19 @@ fn subject(site: &Site, agent: &str, instance: Option<&str>, day: Option<&Day>) 
     Ok(Subject { name: name.to_owned(), filter })
 }
 
+/// Keeps what is between the instants that were given, and within the day that was.
+fn bound(filter: &mut Filter, args: &Logs, environment: &Environment) -> Result<()> {
+    let read = |option: &str, text: &Option<String>| {
+        text.as_deref().map(|text| when::instant(option, text, UnixMs::now(), environment)).transpose()
+    };
+    // Both bounds of the filter are exclusive, and `None` is less than any instant.
+    let after = read("--after <t>", &args.after)?.map(|after| UnixMs(after.0.saturating_sub(1)));
+    filter.after = filter.after.max(after);
+    let before = read("--before <t>", &args.before)?;
+    filter.before = filter.before.into_iter().chain(before).min();
+    Ok(())
+}
+
 /// The agent that a word names an instance of (`<agent>-<8 hex>`), unless it is the name of a log itself.
 fn agent_of_instance<'w>(site: &Site, word: &'w str) -> Option<&'w str> {
     let is_log = |name: &str| {
@@ -133,6 +152,7 @@ impl View {
     fn lines(&self, entry: &Object) -> Vec<String> {
         match self.form {
             Form::Conversation => conversation(&Entry::from_stored(entry.clone()), &self.name, self.style),
+            Form::Everything => everything(&Entry::from_stored(entry.clone()), &self.name, self.style),
             Form::Raw => vec![raw(&Entry::from_stored(entry.clone()), self.style)],
             Form::Json => vec![printable_json(&Value::Object(entry.clone()).to_string()).into_owned()],
         }

@@ -25,6 +25,7 @@ use crate::scheduler::lock::ProjectLock;
 use crate::scheduler::outlet::{Outlet, outlet};
 use crate::scheduler::shell::{Phase, Stopped};
 use crate::setup::doctor::{self, Options, Scope, Strictness, Verbosity};
+use crate::setup::remote_start::{self, Teller};
 use crate::setup::repair::{self, Repair};
 use crate::ui::dialogs::Terminal;
 use signals::Signals;
@@ -36,6 +37,19 @@ mod listeners;
 mod signals;
 mod view;
 mod wiring;
+
+/// What a start elsewhere says.
+struct ToStreams;
+
+impl Teller for ToStreams {
+    fn say(&mut self, text: &str) -> Result<()> {
+        Ok(writeln!(std::io::stdout(), "{text}")?)
+    }
+
+    fn warn(&mut self, text: &str) -> Result<()> {
+        Ok(writeln!(std::io::stderr(), "Warning: {text}")?)
+    }
+}
 
 /// Events that may wait for the scheduler; whoever sends more waits.
 const EVENTS: usize = 1024;
@@ -62,12 +76,8 @@ pub(crate) fn run(args: Start) -> Result<u8> {
     }
     let home = Home::of(&environment)?;
     let mut loaded = config::load(&project, &home, &Selection::of(args.env.as_deref(), &environment))?;
-    if let Some(environment) = loaded.project.environment.as_ref().filter(|found| found.server.is_some()) {
-        bail!(
-            "environment \"{}\" is a server's, and starting its scheduler from here is not built yet; start it there: \
-             systemctl start action-llama",
-            environment.name
-        );
+    if let Some(remote) = loaded.project.environment.as_ref().filter(|found| found.server.is_some()) {
+        return remote_start::run(&remote.name, &home, &environment, &mut ToStreams).map(|()| 0);
     }
     let credentials = CredentialStore::at(home.credentials());
     let exposure = if args.expose { Exposure::Exposed } else { Exposure::Loopback };
