@@ -148,6 +148,7 @@ fn input(
         deadline: None,
         time_limit: None,
         limits: subject.limits.clone(),
+        secrets: Masker::new(&tools.secrets),
         tool_groups,
         surroundings: Surroundings::Terminal,
     })

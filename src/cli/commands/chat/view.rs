@@ -211,6 +211,7 @@ impl Page {
             }
             Notice::ModelsGivenUp => "[no model can be had]".into(),
             Notice::Warning(text) => format!("[{text}]"),
+            Notice::SecretInToolOutput { tool, .. } => format!("[the model has seen a secret in what {tool} gave it]"),
             Notice::RepeatedPermissionErrors => return,
         };
         self.note(&text);
