@@ -19,8 +19,8 @@ use super::support::project::Project;
 
 /// Variables that act on libraries and programs that `al` uses, and are nowhere in its own source.
 const PASSED_ON: [&str; 3] = ["DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH", "TMPDIR"];
-/// Variables of the source that are no settings: build-time values, and aids of tests in builds for testing.
-const NO_SETTINGS: [&str; 2] = ["AL_TEST_CRASH_AT", "PATH"];
+/// Variables of the source that are no settings: build-time values, aids of tests, and what terminals say of themselves.
+const NO_SETTINGS: [&str; 4] = ["AL_STATIC_DIR", "AL_TEST_CRASH_AT", "PATH", "XTERM_VERSION"];
 
 #[track_caller]
 fn same(
