@@ -23,6 +23,11 @@ impl Limit {
         Self { text: ms(most), is_kept: value <= most }
     }
 
+    /// Percent of a core that are not to be exceeded.
+    pub(crate) fn percent(value: f64, most: f64) -> Self {
+        Self { text: percent(most), is_kept: value <= most }
+    }
+
     /// Bytes that are not to be exceeded.
     pub(crate) fn bytes(value: u64, most: u64) -> Self {
         Self { text: mb(most), is_kept: value <= most }
@@ -43,6 +48,11 @@ impl Limit {
 /// `1.2 ms`
 pub(crate) fn ms(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1000.0)
+}
+
+/// `1.20 % of a core`
+pub(crate) fn percent(value: f64) -> String {
+    format!("{value:.2} % of a core")
 }
 
 /// `1.2 MB`

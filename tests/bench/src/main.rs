@@ -1,5 +1,5 @@
 //! `al-bench <al> [part…]`: what a running `al start` and a model session cost, one line per figure, each with a reference that was measured
-//! in the same minute on the same machine, and with the limit that it is to keep. All parts take about nine minutes.
+//! in the same minute on the same machine, and with the limit that it is to keep. All parts take about ten minutes.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -12,18 +12,20 @@ mod load;
 mod model;
 mod parts;
 mod reference;
+mod terminal;
 mod webhook;
 
 type Part = (&'static str, fn(&Path, &Path) -> Result<()>);
 
 /// In the order in which they are measured.
-const PARTS: [Part; 6] = [
+const PARTS: [Part; 7] = [
     ("start", parts::start::measure),
     ("idle", parts::idle::measure),
     ("runs", parts::runs::measure),
     ("session", parts::session::measure),
     ("load", parts::load::measure),
     ("many", parts::idle::measure_many),
+    ("terminal", parts::terminal::measure),
 ];
 
 fn main() -> Result<()> {

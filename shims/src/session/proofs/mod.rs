@@ -25,6 +25,7 @@ mod malformed;
 mod models;
 mod patience;
 mod permissions;
+mod recovery;
 mod refusals;
 mod secrets;
 mod transcripts;
@@ -189,6 +190,11 @@ fn hold(table: Value) -> Seen {
 }
 
 fn hold_in(surroundings: Surroundings, table: Value) -> Seen {
+    hold_while(surroundings, table, |_| false)
+}
+
+/// As [`hold_in`], but with the waits that `patient` lets pass.
+fn hold_while(surroundings: Surroundings, table: Value, patient: impl Fn(Duration) -> bool) -> Seen {
     let dir = tempfile::tempdir().unwrap();
     let cancel = Cancel::new();
     let input = Input {
@@ -209,7 +215,7 @@ fn hold_in(surroundings: Surroundings, table: Value) -> Seen {
     let prompt = "You have been triggered manually.".to_owned();
     let outcome = run(input, prompt, cancel.clone(), &mut |event: Event<'_>| match event {
         Event::AttemptFailed(error) => failures.push(error.clone()),
-        Event::RetryStart(retry) => {
+        Event::RetryStart(retry) if !patient(retry.delay) => {
             wait = Some((retry.phase, retry.delay));
             cancel.cancel();
         }

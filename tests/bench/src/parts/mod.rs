@@ -5,3 +5,4 @@ pub(crate) mod load;
 pub(crate) mod runs;
 pub(crate) mod session;
 pub(crate) mod start;
+pub(crate) mod terminal;

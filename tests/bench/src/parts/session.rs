@@ -77,7 +77,8 @@ impl Agent {
     /// Starts it with a model at this URL.
     fn start(&self, url: &str) -> Result<Running> {
         let config = json!({"name": "bench", "credentials": [], "model": {"provider": "custom", "api": "anthropic",
-            "model": "m", "baseUrl": url, "contextWindow": 1_000_000, "maxTokens": 8000}});
+            "model": "m", "baseUrl": url, "contextWindow": 1_000_000, "maxTokens": 8000},
+            "limits": {"repeatLimit": 0}});
         self.write("static/agent-config.json", &config.to_string())?;
         let place = |name: &str| self.dir.join(name);
         let mut command = Command::new(&self.program);
