@@ -208,6 +208,7 @@ impl Conversation {
             if self.view.usage.total_tokens > 0 {
                 self.view.page.note(&format!("[{}]", usage_text(self.view.usage)));
             }
+            self.view.page.gap();
         }
     }
 

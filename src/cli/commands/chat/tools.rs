@@ -48,7 +48,9 @@ impl Tools {
         groups: ToolGroups,
         warn: &mut dyn FnMut(&str),
     ) -> Result<Self> {
-        let scratch = PrivateDir::create(&std::env::temp_dir(), KIND)?;
+        let temp = std::env::temp_dir();
+        PrivateDir::remove_dead(&temp, KIND);
+        let scratch = PrivateDir::create(&temp, KIND)?;
         let mut tools = Self {
             groups,
             environment: without_secret_variables(&site.environment),

@@ -165,6 +165,11 @@ impl Page {
         self.line(sgr::BOLD, &format!("> {}", message.replace('\n', "\n  ")));
     }
 
+    /// An empty line between what was said and what is said next.
+    pub(super) fn gap(&mut self) {
+        self.line("", "");
+    }
+
     /// A line beside the conversation.
     pub(super) fn note(&mut self, text: &str) {
         self.line(sgr::DIM, text);
