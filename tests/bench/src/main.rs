@@ -1,11 +1,6 @@
-<<<<<<< HEAD
-//! `al-bench <al> [part…]`: what a running `al start` and a model session cost, one line per figure, each with a reference that was measured
-//! in the same minute on the same machine, and with the limit that it is to keep. All parts take about ten minutes.
-=======
 //! `al-bench <al> [--only-report] [part…]`: what commands, a running `al start` and a model session cost, one line per
 //! figure, each with a reference that was measured in the same minute on the same machine, and with the limit that it is to
-//! keep. All parts take about nine minutes. The exit status is 1 when a limit is not kept, unless that is only to be reported.
->>>>>>> cli
+//! keep. All parts take about ten minutes. The exit status is 1 when a limit is not kept, unless that is only to be reported.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -25,11 +20,8 @@ mod webhook;
 type Part = (&'static str, fn(&Path, &Path) -> Result<()>);
 
 /// In the order in which they are measured.
-const PARTS: [Part; 7] = [
-<<<<<<< HEAD
-=======
+const PARTS: [Part; 8] = [
     ("commands", parts::commands::measure),
->>>>>>> cli
     ("start", parts::start::measure),
     ("idle", parts::idle::measure),
     ("runs", parts::runs::measure),
