@@ -56,9 +56,10 @@ fn commands_and_their_options_are_those_of_the_program() {
     let page = page("docs/commands.md");
     let real = command_table::commands(&project);
     let headings = page.headings();
-    let documented =
-        headings.iter().filter(|(level, _)| *level == 3).map(|(_, heading)| heading.trim_matches('`').to_owned());
-    same("docs/commands.md", documented, real.iter().map(command_table::Command::usage));
+    let documented: Vec<&str> =
+        headings.iter().filter(|(level, _)| *level == 3).map(|(_, heading)| heading.trim_matches('`')).collect();
+    same("docs/commands.md", &documented, real.iter().map(command_table::Command::usage));
+    assert_eq!(documented.len(), real.len(), "a command is documented twice");
 
     let tables = tables(&page, "Option");
     let common: Vec<&str> = tables[0].rows.iter().flat_map(|row| codes(&row[0])).collect();
