@@ -10,8 +10,8 @@ use ratatui::buffer::{Buffer, Cell};
 use ratatui::style::{Color, Modifier};
 use ratatui::text::Span;
 
-/// What the terminal is told before the first frame: no cursor.
-pub(super) const BEGIN: &str = "\x1b[?25l";
+/// What the terminal is told before the first frame: no cursor, and nothing below it.
+pub(super) const BEGIN: &str = "\x1b[?25l\x1b[J";
 /// What it is told after the last one.
 pub(super) const END: &str = "\r\n\x1b[?25h";
 /// Long lines are cut, also when the terminal takes a character for wider than we do.
@@ -35,13 +35,13 @@ impl Canvas {
             Some(shown) => {
                 pen.at = shown.area.height.saturating_sub(1);
                 pen.last = pen.at;
+                let is_same_width = shown.area.width == frame.area.width;
                 for row in 0..height {
-                    if shown.area.width != frame.area.width
-                        || row >= shown.area.height
-                        || row_of(shown, row) != row_of(&frame, row)
-                    {
+                    let before = if row < shown.area.height { row_of(shown, row) } else { &[] };
+                    let cells = row_of(&frame, row);
+                    if before != cells || !is_same_width {
                         pen.go_to(row);
-                        pen.write(row_of(&frame, row));
+                        pen.write(cells, length(before));
                     }
                 }
                 if height < shown.area.height {
@@ -51,7 +51,7 @@ impl Canvas {
             }
             None => (0..height).for_each(|row| {
                 pen.go_to(row);
-                pen.write(row_of(&frame, row));
+                pen.write(row_of(&frame, row), 0);
             }),
         }
         pen.go_to(height.saturating_sub(1));
@@ -98,11 +98,14 @@ impl Pen {
         self.at = row;
     }
 
-    fn write(&mut self, cells: &[Cell]) {
-        self.text.push('\r');
+    /// Writes a row in place of one of this length. A longer one is cleared as a whole: to some terminals a row of which
+    /// only the end was cleared is as long as it ever was, which counts when it is wrapped.
+    fn write(&mut self, cells: &[Cell], before: usize) {
+        let now = length(cells);
+        self.text.push_str(if now < before { "\r\x1b[2K" } else { "\r" });
         let mut style = String::new();
         let mut skipped = 0;
-        for cell in &cells[..length(cells)] {
+        for cell in &cells[..now] {
             // Covered by a wide character.
             if skipped > 0 {
                 skipped -= 1;
@@ -119,10 +122,6 @@ impl Pen {
         if !style.is_empty() {
             self.text.push_str("\x1b[0m");
         }
-        // In the last column it would take the character that was just written.
-        if length(cells) < cells.len() {
-            self.text.push_str("\x1b[K");
-        }
     }
 }
 
@@ -135,11 +134,10 @@ fn row_of(buffer: &Buffer, row: u16) -> &[Cell] {
     &buffer.content()[usize::from(row) * width..][..width]
 }
 
-/// Cells up to the last one that is not blank.
+/// Cells up to the last one that is not blank. The background is all that shows of a blank's style.
 fn length(cells: &[Cell]) -> usize {
-    let blank = Cell::EMPTY;
-    let is_blank = |cell: &Cell| cell.symbol() == " " && cell.bg == blank.bg && cell.modifier == blank.modifier;
-    cells.iter().rposition(|cell| !is_blank(cell)).map_or(0, |last| last + 1)
+    let is_blank = |cell: &Cell| cell.symbol() == " " && cell.bg == Color::Reset;
+    cells.iter().rposition(|cell| !is_blank(cell)).map_or(0, |last| last + width(cells[last].symbol()).max(1))
 }
 
 fn width(symbol: &str) -> usize {

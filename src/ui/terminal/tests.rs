@@ -491,19 +491,19 @@ fn colours_are_those_of_the_specification() {
     let shown = bytes.replace("\r\n", "").replace('\r', "\n").replace("\x1b[", "^");
     expect![[r#"
         ^?7l
-        ^K
-        ^0;1mAction Llama — acme (Docker mode) — 3 agents (2 enabled, 1 disabled), 2 cron jobs^0m^K
-        ^0;2mGateway: :8080^0m^K
-        ^0;2m──────────────────────────────────────────────────^0m^K
-        ^K
-        ^0;1m  dev       ^0;32mRunning 1/2     Enabled   ^0;2mLast: 2m ago (45s)            1,500tok $0.0123         Next: 5m^0m^K
-          "reviewing PR #42"^K
-        ^0;1m  docs      ^0;37mIdle (×3)       ^0;33mDisabled  ^0;2m                                                       ^0m^K
+
+        ^0;1mAction Llama — acme (Docker mode) — 3 agents (2 enabled, 1 disabled), 2 cron jobs^0m
+        ^0;2mGateway: :8080^0m
+        ^0;2m──────────────────────────────────────────────────^0m
+
+        ^0;1m  dev       ^0;32mRunning 1/2     Enabled   ^0;2mLast: 2m ago (45s)            1,500tok $0.0123         Next: 5m^0m
+          "reviewing PR #42"
+        ^0;1m  docs      ^0;37mIdle (×3)       ^0;33mDisabled^0m
         ^0;1;37;44m▶ reviewer  ^0;37;44mError           Enabled   Last: 0s ago (2m5s)           1,234,567tok $0.1235     Next: 12m        ^0m
-        ^0;31m  Container exited with code 1^0m^K
-        ^K
-        ^0;2m──────────────────────────────────────────────────^0m^K
-        ^0;2m↑/↓: Select agent • Space: Enable/Disable • Ctrl+C: Stop • ?: Help^0m^K
+        ^0;31m  Container exited with code 1^0m
+
+        ^0;2m──────────────────────────────────────────────────^0m
+        ^0;2m↑/↓: Select agent • Space: Enable/Disable • Ctrl+C: Stop • ?: Help^0m
         ^?7h"#]].assert_eq(&shown);
 }
 
