@@ -30,7 +30,7 @@ pub use agent::Agent;
 pub use finding::{Finding, Rule, Severity};
 pub use home::{Home, Selection};
 pub use layers::Merged;
-pub use model::key_of;
+pub use model::{ModelKey, key_of};
 pub use project::Project;
 
 /// A project with its agents and everything there is to say about its files.

@@ -1,7 +1,7 @@
 //! A directory for files of one process that nobody else may read, such as a key that a program has to be given as a file.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -42,7 +42,8 @@ impl PrivateDir {
         }
     }
 
-    /// Removes those that processes left behind which were killed. What cannot be removed stays for the next time.
+    /// Removes those of this user that processes left behind which were killed. What cannot be removed stays for the next
+    /// time.
     pub fn remove_dead(root: &Path, kind: &str) {
         for entry in fs::read_dir(root).into_iter().flatten().flatten() {
             let is_one = entry
@@ -61,9 +62,11 @@ impl PrivateDir {
     }
 }
 
-/// Whether nobody holds the lock of a directory any more.
+/// Whether a directory is ours and nobody holds its lock any more. Others may have put anything there.
 fn is_dead(dir: &Path) -> bool {
-    OpenOptions::new().write(true).open(dir.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok())
+    let own = rustix::process::geteuid().as_raw();
+    let is_ours = dir.symlink_metadata().is_ok_and(|found| found.is_dir() && found.uid() == own);
+    is_ours && OpenOptions::new().write(true).open(dir.join(LOCK)).is_ok_and(|lock| lock.try_lock().is_ok())
 }
 
 impl Drop for PrivateDir {
@@ -74,8 +77,6 @@ impl Drop for PrivateDir {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::MetadataExt as _;
-
     use super::*;
 
     #[test]

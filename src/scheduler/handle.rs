@@ -1,6 +1,7 @@
 //! What others may ask of the scheduler: events go in, snapshots come out.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -100,6 +101,22 @@ pub enum Refusal {
     /// It could not be committed.
     StorageUnavailable,
     Failed(String),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UnknownAgent => "no such agent",
+            Self::UnknownInstance => "no such instance",
+            Self::NoFreeRunner => "no free runner",
+            Self::ProjectLimit(_) => "project limit reached",
+            Self::Disabled => "disabled (scale 0)",
+            Self::NoImage => "no image",
+            Self::NotAvailable => "not available now",
+            Self::StorageUnavailable => "storage unavailable",
+            Self::Failed(cause) => cause,
+        })
+    }
 }
 
 /// State of the scheduler as everyone else sees it.

@@ -17,10 +17,12 @@ mod keyboard;
 pub mod log_view;
 pub mod queue;
 pub mod queue_view;
+mod raw_mode;
 pub mod stat_view;
 pub mod stats_view;
 pub mod summary;
 pub mod table;
+pub mod terminal;
 
 /// Says once that standard output takes nothing any more, unless its reader is just gone. It does not stop the run, whose
 /// result is in the exit status and the log.

@@ -76,7 +76,11 @@ fn without_a_terminal_there_is_no_conversation() {
     let project = Project::without_docker("");
     let done = project.al(&["chat"]).run();
     assert_eq!(done.expect(1).stdout, "");
-    assert!(done.stderr.contains("needs a terminal") && done.stderr.contains("--message"), "{}", done.stderr);
+    assert!(
+        done.stderr.contains("needs a person at a terminal") && done.stderr.contains("--message"),
+        "{}",
+        done.stderr
+    );
     let done = project.al(&["chat", "-m", " "]).run();
     assert!(done.expect(1).stderr.contains("'-m, --message <text>'"), "{}", done.stderr);
 }
@@ -311,6 +315,44 @@ fn a_limit_of_the_project_holds_for_a_chat() {
     project.write("config.toml", "[limits]\nmaxTurns = 1\n[model]\nprovider = \"mock\"\nmodel = \"echo\"\n");
     let done = project.al(&["chat", "--yes", "-m", "hello"]).run();
     assert!(done.expect(1).stderr.contains("limits.maxTurns = 1 is reached"), "{}", done.stderr);
+}
+
+#[test]
+fn what_a_command_prints_can_be_seen_as_it_comes() {
+    let project = Project::without_docker("");
+    project.write("config.toml", "[limits]\nstreamTools = true\n[model]\nprovider = \"mock\"\nmodel = \"m\"\n");
+    let turn =
+        |command: &str| format!("[[turn]]\ncall = [{{ tool = \"bash\", args = {{ command = \"{command}\" }} }}]\n");
+    let wait = turn("seq 12; until [ -e go ]; do sleep 0.01; done");
+    project.write("mock.toml", format!("version = 1\n{wait}{}[[turn]]\ntext = \"done\"\n", turn("echo no; false")));
+    let running = project.al(&["chat", "--yes", "-m", "count"]).start();
+    running.wait_for("  12\n");
+    project.write("go", "");
+    let done = running.finish();
+    assert_eq!(done.expect(0).stdout, "done\n");
+    let counted: String = (1..=12).map(|number| format!("  {number}\n")).collect();
+    assert!(done.stderr.contains(&format!("done\n{counted}$ echo no; false\n  no\n")), "{}", done.stderr);
+    assert!(done.stderr.contains("Command exited with code 1"), "{}", done.stderr);
+}
+
+#[test]
+fn a_killed_chat_leaves_nothing_to_the_next_one() {
+    let (llm, table) = server();
+    let project = project_of(&table);
+    agent_with_credentials(&project);
+    llm.play([bash("echo $$ >../../pid; exec sleep 300").stream(), text("done").stream()]);
+    let running = project.al(&["chat", "dev", "--yes", "-m", "Wait"]).start();
+    let pid_file = project.root().join("pid");
+    let pid = || fs::read_to_string(&pid_file).unwrap_or_default();
+    let pid = wait::until("the command", pid, |pid| pid.ends_with('\n'));
+    let left = private_directories(&project);
+    running.signal(Signal::KILL);
+    running.finish().expect(-9);
+    assert!(left.len() == 2 && left.iter().all(|dir| dir.exists()), "{left:?}");
+    project.al(&["chat", "dev", "-m", "hello"]).run().expect(0);
+    assert!(left.iter().all(|dir| !dir.exists()), "{left:?}");
+    let pid = rustix::process::Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
+    rustix::process::kill_process(pid, Signal::KILL).unwrap();
 }
 
 #[test]

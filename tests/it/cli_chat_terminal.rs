@@ -248,7 +248,9 @@ fn a_chat_about_the_project_begins_with_its_agents() {
     let begin = |project: &Project, expected: &[&str]| {
         let mut chat = project.al(&["chat"]).in_own_session().on_pty();
         chat.wait_for("Chat about the project").wait_for("outside a container").wait_for(SHORTCUTS);
-        expected.iter().for_each(|part| drop(chat.wait_for(part)));
+        for part in expected {
+            chat.wait_for(part);
+        }
         chat.wait_for("tokens").wait_for("> ").type_in(CTRL_D);
         assert_eq!(chat.finish().0, 0);
     };

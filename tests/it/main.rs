@@ -73,6 +73,7 @@ mod start_locks;
 mod start_logs;
 mod start_queue;
 mod start_reload;
+mod start_terminal;
 mod start_triggers;
 mod store_disk;
 mod support;

@@ -192,18 +192,7 @@ pub(super) fn unknown_agent(agent: &str) -> Reply {
 
 /// The 500 of a wish; `what` is a verb and its object.
 fn failed(what: &str, refusal: &Refusal) -> Reply {
-    let cause = match refusal {
-        Refusal::UnknownAgent => "no such agent",
-        Refusal::UnknownInstance => "no such instance",
-        Refusal::NoFreeRunner => "no free runner",
-        Refusal::ProjectLimit(_) => "project limit reached",
-        Refusal::Disabled => "disabled (scale 0)",
-        Refusal::NoImage => "no image",
-        Refusal::NotAvailable => "not available now",
-        Refusal::StorageUnavailable => "storage unavailable",
-        Refusal::Failed(cause) => cause,
-    };
-    Reply::error(500, &format!("Failed to {what}: {cause}"))
+    Reply::error(500, &format!("Failed to {what}: {refusal}"))
 }
 
 fn capitalised(word: &str) -> String {

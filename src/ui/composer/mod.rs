@@ -5,8 +5,8 @@ use std::io::{PipeReader, Write};
 
 use anyhow::Result;
 
-use super::interactive;
 use super::keyboard::{Key, Keyboard, Quiet};
+use super::{interactive, put};
 use crate::base::term::{Style, height, sgr, width};
 use crate::base::text::{columns, printable};
 
@@ -16,9 +16,11 @@ mod layout;
 use draft::{Draft, Reaction};
 use layout::{Layout, PROMPT, lay_out, window};
 
-/// Has the terminal mark what is pasted, and tell Shift+Enter from Enter (in the two ways that terminals have).
-const BEGIN: &str = "\x1b[?2004h\x1b[>4;1m\x1b[>1u";
-const END: &str = "\x1b[<u\x1b[>4;0m\x1b[?2004l";
+/// Has the terminal mark what is pasted.
+const MARK_PASTE: [&str; 2] = ["\x1b[?2004h", "\x1b[?2004l"];
+/// Has it tell Shift+Enter from Enter, in the two ways that terminals have.
+const TELL_KEYS: [&str; 2] = ["\x1b[>1u", "\x1b[<u"];
+const TELL_KEYS_OF_XTERM: [&str; 2] = ["\x1b[>4;1m", "\x1b[>4;0m"];
 
 /// What came of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub struct Composer {
     keyboard: Keyboard,
     out: Box<dyn Write>,
     style: Style,
+    /// What the terminal is told before and after a message.
+    modes: [String; 2],
     /// Messages of this conversation, oldest first.
     history: Vec<String>,
     _quiet: Quiet,
@@ -49,7 +53,8 @@ impl Composer {
     pub fn new(wake: PipeReader) -> Result<Self> {
         let quiet = Quiet::begin()?;
         let (out, style) = interactive();
-        Ok(Self { keyboard: Keyboard::waking(wake), out, style, history: Vec::new(), _quiet: quiet })
+        let modes = if style.live { modes(&|name| std::env::var(name).ok()) } else { Default::default() };
+        Ok(Self { keyboard: Keyboard::waking(wake), out, style, modes, history: Vec::new(), _quiet: quiet })
     }
 
     /// Has a message typed.
@@ -57,13 +62,9 @@ impl Composer {
     /// # Errors
     /// [`crate::base::prompt::Interrupted`] when the terminal is gone or is not waited for any more.
     pub fn read(&mut self) -> Result<Typed> {
-        if self.style.live {
-            self.put(BEGIN)?;
-        }
+        put(&mut *self.out, &self.modes[0])?;
         let typed = self.edit();
-        if self.style.live {
-            self.put(END)?;
-        }
+        put(&mut *self.out, &self.modes[1])?;
         if let Ok(Typed::Message(text)) = &typed
             && self.history.last() != Some(text)
         {
@@ -118,14 +119,20 @@ impl Composer {
             return Ok(answer);
         }
     }
-
-    fn put(&mut self, text: &str) -> Result<()> {
-        put(&mut *self.out, text)
-    }
 }
 
-fn put(out: &mut dyn Write, text: &str) -> Result<()> {
-    super::put(out, text)
+/// What a terminal is told before and after a message. `variable` gives the environment. Only terminals that are known to
+/// understand it are asked to tell keys apart: others move the cursor or change colours instead.
+fn modes(variable: &dyn Fn(&str) -> Option<String>) -> [String; 2] {
+    let is = |name: &str, values: &[&str]| variable(name).is_some_and(|value| values.contains(&value.as_str()));
+    let knows = is("TERM", &["xterm-kitty", "xterm-ghostty", "foot", "foot-extra", "alacritty"])
+        || is("TERM_PROGRAM", &["WezTerm", "iTerm.app", "ghostty"]);
+    let keys = match knows {
+        true => TELL_KEYS,
+        false if variable("XTERM_VERSION").is_some() => TELL_KEYS_OF_XTERM,
+        false => [""; 2],
+    };
+    [0, 1].map(|at| format!("{}{}", MARK_PASTE[at], keys[at]))
 }
 
 /// What is on the screen of a message.
@@ -174,8 +181,22 @@ mod tests {
 
     fn draft(text: &str) -> Draft {
         let mut draft = Draft::default();
-        text.chars().for_each(|c| drop(draft.apply(if c == '\n' { Key::NewLine } else { Key::Char(c) }, &[])));
+        for c in text.chars() {
+            draft.apply(if c == '\n' { Key::NewLine } else { Key::Char(c) }, &[]);
+        }
         draft
+    }
+
+    #[test]
+    fn only_terminals_that_understand_it_are_asked_to_tell_keys_apart() {
+        let begin = |name: &str, value: &str| {
+            let [begin, end] = modes(&|wanted| (wanted == name).then(|| value.to_owned()));
+            assert!(end.starts_with("\x1b[?2004l") && begin.len() >= "\x1b[?2004h".len());
+            begin
+        };
+        assert_eq!(begin("TERM", "xterm-256color"), "\x1b[?2004h");
+        assert_eq!(begin("TERM", "xterm-kitty"), "\x1b[?2004h\x1b[>1u");
+        assert_eq!(begin("XTERM_VERSION", "XTerm(380)"), "\x1b[?2004h\x1b[>4;1m");
     }
 
     #[test]

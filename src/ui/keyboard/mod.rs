@@ -6,10 +6,9 @@ use std::io::{PipeReader, Stdin};
 use anyhow::{Context as _, Result};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::termios::{
-    InputModes, LocalModes, OptionalActions, QueueSelector, SpecialCodeIndex, Termios, tcflush, tcgetattr, tcsetattr,
-};
+use rustix::termios::{QueueSelector, tcflush};
 
+use super::raw_mode::{CtrlC, RawMode};
 use crate::base::prompt::Interrupted;
 
 mod decode;
@@ -46,54 +45,14 @@ pub(super) enum Key {
     Other,
 }
 
-/// Whether Ctrl-C is a key or a signal. In both modes nothing that is typed is shown.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum CtrlC {
-    Key,
-    Signal,
-}
-
-/// Puts a terminal back as it was.
-struct Restore {
-    terminal: Stdin,
-    before: Termios,
-}
-
-impl Restore {
-    /// Has every key delivered at once. What is written is treated as always.
-    fn raw(ctrl_c: CtrlC) -> Result<Self> {
-        let terminal = std::io::stdin();
-        let before = tcgetattr(&terminal).context("read the settings of the terminal")?;
-        let mut raw = before.clone();
-        raw.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG | LocalModes::IEXTEN);
-        raw.input_modes.remove(InputModes::ICRNL | InputModes::IXON);
-        raw.special_codes[SpecialCodeIndex::VMIN] = 1;
-        raw.special_codes[SpecialCodeIndex::VTIME] = 0;
-        if ctrl_c == CtrlC::Signal {
-            raw.local_modes.insert(LocalModes::ISIG);
-            // No other signal: those would leave the terminal in this mode.
-            raw.special_codes[SpecialCodeIndex::VQUIT] = 0;
-            raw.special_codes[SpecialCodeIndex::VSUSP] = 0;
-        }
-        tcsetattr(&terminal, OptionalActions::Now, &raw).context("change the settings of the terminal")?;
-        Ok(Self { terminal, before })
-    }
-}
-
-impl Drop for Restore {
-    fn drop(&mut self) {
-        let _ = tcsetattr(&self.terminal, OptionalActions::Drain, &self.before);
-    }
-}
-
 /// Keeps a terminal from showing what is typed while nobody reads it, for as long as it lives. Ctrl-C is a signal then.
 pub(super) struct Quiet {
-    _restore: Restore,
+    _mode: RawMode,
 }
 
 impl Quiet {
     pub(super) fn begin() -> Result<Self> {
-        Ok(Self { _restore: Restore::raw(CtrlC::Signal)? })
+        Ok(Self { _mode: RawMode::enter(CtrlC::Signal)? })
     }
 }
 
@@ -105,7 +64,7 @@ pub(super) struct Keyboard {
 
 /// The keyboard while a question is open.
 pub(super) struct Keys<'a> {
-    _raw: Restore,
+    _raw: RawMode,
     keyboard: &'a mut Keyboard,
 }
 
@@ -126,7 +85,7 @@ impl Keyboard {
 
     /// Opens it for a question.
     pub(super) fn open(&mut self) -> Result<Keys<'_>> {
-        Ok(Keys { _raw: Restore::raw(CtrlC::Key)?, keyboard: self })
+        Ok(Keys { _raw: RawMode::enter(CtrlC::Key)?, keyboard: self })
     }
 
     /// Forgets what was typed before a question was shown, so that it is not taken for the answer.

@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::load::{exchange, request};
 use crate::parts::runs::instant;
+use crate::terminal::Terminal;
 use crate::webhook::SECRET;
 
 /// Longest wait for anything.
@@ -26,9 +27,18 @@ pub(crate) fn since_epoch() -> Duration {
 
 /// Time on a processor that the living threads of a process have had.
 pub(crate) fn cpu_of(pid: u32) -> Result<Duration> {
+    cpu_of_threads(pid, |_| true)
+}
+
+/// The same for those whose name is wanted.
+fn cpu_of_threads(pid: u32, is_wanted: impl Fn(&str) -> bool) -> Result<Duration> {
     let mut nanoseconds = 0;
     for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let text = fs::read_to_string(task?.path().join("schedstat"))?;
+        let task = task?.path();
+        if !is_wanted(fs::read_to_string(task.join("comm"))?.trim()) {
+            continue;
+        }
+        let text = fs::read_to_string(task.join("schedstat"))?;
         nanoseconds += text.split(' ').next().unwrap_or_default().parse::<u64>().context("schedstat has numbers")?;
     }
     Ok(Duration::from_nanos(nanoseconds))
@@ -100,15 +110,40 @@ impl Project {
 
     /// Starts `al` in it and waits until it serves; gives how long that took, too.
     pub(crate) fn start(&self) -> Result<(Daemon, Duration)> {
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        let output = File::create(self.dir.join("al.out")).context("make a file for its output")?;
+        let output = File::create(self.output_file()).context("make a file for its output")?;
         let errors = output.try_clone()?;
+        self.start_with(&["-H"], "scheduler started", |command| {
+            command.stdin(Stdio::null()).stdout(output).stderr(errors);
+        })
+    }
+
+    /// The same on a terminal with its terminal UI.
+    pub(crate) fn start_on_terminal(&self) -> Result<Daemon> {
+        let terminal = Terminal::open(50, 160, self.output_file())?;
+        let (daemon, _) = self.start_with(&[], "Select agent", |command| {
+            command.env("TERM", "xterm").env_remove("NO_COLOR");
+            command.stdin(terminal.end()).stdout(terminal.end()).stderr(terminal.end());
+        })?;
+        Ok(daemon)
+    }
+
+    fn output_file(&self) -> PathBuf {
+        self.dir.join("al.out")
+    }
+
+    fn start_with(
+        &self,
+        args: &[&str],
+        ready: &'static str,
+        set_up: impl FnOnce(&mut Command),
+    ) -> Result<(Daemon, Duration)> {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let mut command = self.command()?;
-        command.args(["start", "-H", "--port", &port.to_string()]);
-        command.stdin(Stdio::null()).stdout(output).stderr(errors);
+        command.args(["start", "--port", &port.to_string()]).args(args);
+        set_up(&mut command);
         let begin = Instant::now();
         let child = command.spawn().with_context(|| format!("start {}", self.al.display()))?;
-        let mut daemon = Daemon { child, port, dir: self.dir.clone(), key: String::new() };
+        let mut daemon = Daemon { child, port, dir: self.dir.clone(), key: String::new(), ready };
         let health = request("GET", "/health", "", b"");
         daemon.wait("it serves", Duration::from_millis(1), |_| exchange(port, &health).is_ok())?;
         let took = begin.elapsed();
@@ -124,12 +159,14 @@ pub(crate) struct Daemon {
     pub(crate) port: u16,
     dir: PathBuf,
     key: String,
+    /// What it prints when it is ready.
+    ready: &'static str,
 }
 
 impl Daemon {
     /// Waits until it starts what waits.
     pub(crate) fn ready(&mut self) -> Result<()> {
-        self.wait("it is ready", Duration::from_millis(5), |daemon| daemon.output().contains("scheduler started"))
+        self.wait("it is ready", Duration::from_millis(5), |daemon| daemon.output().contains(daemon.ready))
     }
 
     /// Looks again and again.
@@ -148,7 +185,8 @@ impl Daemon {
     }
 
     fn output(&self) -> String {
-        fs::read_to_string(self.dir.join("al.out")).unwrap_or_default()
+        let bytes = fs::read(self.dir.join("al.out")).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// Asks with the API key.
@@ -218,6 +256,11 @@ impl Daemon {
     /// Time on a processor so far, all threads together.
     pub(crate) fn cpu(&self) -> Result<Duration> {
         cpu_of(self.child.id())
+    }
+
+    /// The same for what shows people its state.
+    pub(crate) fn cpu_of_view(&self) -> Result<Duration> {
+        cpu_of_threads(self.child.id(), |name| name == "view" || name.starts_with("ui-"))
     }
 
     /// Ends it and what it runs.

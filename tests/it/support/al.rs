@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use super::project::{Project, tail};
 use super::pty::Pty;
+use super::tty::Tty;
 use super::wait;
 
 /// Width of a terminal that nobody says anything about.
@@ -149,6 +150,16 @@ impl<'p> Al<'p> {
     /// The same, on a terminal that can only print.
     pub(crate) fn on_dumb_pty(self) -> Pty<'p> {
         Pty::start(self.project, self.command, COLUMNS)
+    }
+
+    /// Starts it on a terminal that controls it, as that of a login does, with a screen of so many rows and columns.
+    pub(crate) fn on_tty(mut self, rows: u16, columns: u16) -> Tty<'p> {
+        let mut command = Command::new("setsid");
+        command.arg("--ctty").arg(self.command.get_program()).args(self.command.get_args()).env_clear();
+        command.envs(self.command.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("TERM", "xterm");
+        command.current_dir(self.project.root());
+        self.command = command;
+        Tty::start(self.project, self.command, rows, columns)
     }
 
     /// Starts it.

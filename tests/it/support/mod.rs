@@ -18,6 +18,7 @@ pub(crate) mod shell_words;
 pub(crate) mod shim;
 pub(crate) mod state_db;
 pub(crate) mod stub_gateway;
+pub(crate) mod tty;
 pub(crate) mod wait;
 pub(crate) mod webhook;
 pub(crate) mod workflow;

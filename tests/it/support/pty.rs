@@ -42,17 +42,11 @@ impl<'p> Pty<'p> {
     pub(super) fn start(project: &'p Project, mut command: Command, columns: u16) -> Self {
         let words = std::iter::once(command.get_program()).chain(command.get_args());
         let line = words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
-        let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-        grantpt(&terminal).and_then(|()| unlockpt(&terminal)).unwrap();
-        tcsetwinsize(&terminal, Winsize { ws_row: 30, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
-        let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
-        let noctty = i32::try_from(rustix::fs::OFlags::NOCTTY.bits()).unwrap();
-        let other = File::options().read(true).write(true).custom_flags(noctty).open(name).unwrap();
+        let (terminal, other) = open(30, columns);
         command.stdin(other.try_clone().unwrap()).stdout(other.try_clone().unwrap()).stderr(other);
         let child = command.spawn().unwrap_or_else(|error| panic!("start {line}: {error}"));
         // The program has the only other ends, so that reading ends with it.
         drop(command);
-        let terminal = File::from(terminal);
         let output: Arc<Mutex<Vec<u8>>> = Arc::default();
         let reader = {
             let (mut terminal, output) = (terminal.try_clone().unwrap(), Arc::clone(&output));
@@ -100,11 +94,6 @@ impl<'p> Pty<'p> {
         kill_process(Pid::from_child(&self.child), signal).expect("it is running");
     }
 
-    /// What has come so far, without escape sequences.
-    pub(crate) fn shown(&self) -> String {
-        plain(&self.bytes())
-    }
-
     /// Everything that came, byte by byte.
     fn bytes(&self) -> String {
         String::from_utf8_lossy(&self.output.lock().unwrap()).into_owned()
@@ -141,6 +130,17 @@ impl Drop for Pty<'_> {
             let _ = self.child.wait();
         }
     }
+}
+
+/// A new terminal of so many rows and columns: its far end, and the one for a program.
+pub(super) fn open(rows: u16, columns: u16) -> (File, File) {
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
+    grantpt(&terminal).and_then(|()| unlockpt(&terminal)).unwrap();
+    tcsetwinsize(&terminal, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+    let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
+    let noctty = i32::try_from(rustix::fs::OFlags::NOCTTY.bits()).unwrap();
+    let other = File::options().read(true).write(true).custom_flags(noctty).open(name).unwrap();
+    (File::from(terminal), other)
 }
 
 /// Text without escape sequences.

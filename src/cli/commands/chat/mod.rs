@@ -45,7 +45,7 @@ pub(crate) fn run(args: Chat) -> Result<u8> {
     let groups = ToolGroups::default();
     let (signals, wake) = Signals::listen(groups.clone())?;
     let choices = models::choose(&subject, &site, &signals.token(), &mut warn)?;
-    let tools = Tools::prepare(&subject, &site, &mut warn)?;
+    let tools = Tools::prepare(&subject, &site, groups, &mut warn)?;
     signals.remove_at_the_end(tools.directories().map(ToOwned::to_owned));
     if subject.agent.is_some() {
         gateway::problem(&site).iter().for_each(|problem| warn(problem));
@@ -53,17 +53,15 @@ pub(crate) fn run(args: Chat) -> Result<u8> {
     if let Some(status) = signals.ended() {
         return Ok(status);
     }
-    let mut view = view(&args, interaction, wake, &signals, &subject, &tools, &choices)?;
-    let input = input(&site, &subject, &tools, choices, groups)?;
+    let masker = masker(&tools, &choices);
+    let mut view = view(&args, interaction, wake, &signals, &subject, masker.clone())?;
+    let input = input(&site, &subject, &tools, choices, masker)?;
     let session = Session::start(input, &mut view).map_err(ConfigError)?;
     let mut conversation = Conversation { session, view, signals };
-    let status = match args.message {
+    match args.message {
         Some(message) => conversation.once(message),
         None => conversation.hold(&subject, &site),
-    };
-    // What the tools have left running goes before what they were given.
-    conversation.session.outcome(End::Completed);
-    status
+    }
 }
 
 /// What cannot be without anything else being looked at.
@@ -73,7 +71,8 @@ fn check(args: &Chat, interaction: Interaction) -> Result<()> {
             bail!(UsageError("error: option '-m, --message <text>' argument is empty".to_owned()))
         }
         None if interaction == Interaction::Nobody => bail!(UsageError(
-            "error: a chat needs a terminal; without one, send a single message with --message <text>".to_owned()
+            "error: a chat needs a person at a terminal; without one, send a single message with --message <text>"
+                .to_owned()
         )),
         _ => Ok(()),
     }
@@ -83,14 +82,19 @@ fn warn(problem: &str) {
     let _ = writeln!(io::stderr(), "Warning: {}", printable(problem));
 }
 
+/// What must not be printed: the credentials of the tools and the keys of the models.
+fn masker(tools: &Tools, choices: &[ModelChoice]) -> Masker {
+    let keys = choices.iter().filter_map(|choice| Some((choice.config.provider.as_str(), choice.key.as_ref()?)));
+    Masker::labelled(tools.secrets.iter().map(|(kind, value)| (kind.as_str(), value)).chain(keys))
+}
+
 fn view(
     args: &Chat,
     interaction: Interaction,
     wake: PipeReader,
     signals: &Signals,
     subject: &Subject<'_>,
-    tools: &Tools,
-    choices: &[ModelChoice],
+    masker: Masker,
 ) -> Result<View> {
     let consent = match interaction {
         _ if args.yes => Consent::Given,
@@ -105,14 +109,13 @@ fn view(
         false => (Box::new(io::stderr()), Stream::Stderr),
     };
     let answers = if args.message.is_some() && !on_terminal { Answers::Whole } else { Answers::Streamed };
-    let secrets = tools.secrets.iter().chain(choices.iter().filter_map(|choice| choice.key.as_ref()));
     Ok(View {
         composer,
         consent,
         signals: signals.clone(),
         turn: Cancel::new(),
         dir: subject.dir.clone(),
-        page: Page::new(answers, Box::new(io::stdout()), aside.0, Style::of(aside.1), Masker::new(secrets)),
+        page: Page::new(answers, Box::new(io::stdout()), aside.0, Style::of(aside.1), masker),
         usage: Usage::default(),
     })
 }
@@ -122,7 +125,7 @@ fn input(
     subject: &Subject<'_>,
     tools: &Tools,
     models: Vec<ModelChoice>,
-    tool_groups: ToolGroups,
+    secrets: Masker,
 ) -> Result<Input> {
     let (path, context) = subject.context(site, &tools.loaded)?;
     let system = SystemPrompt {
@@ -148,7 +151,8 @@ fn input(
         deadline: None,
         time_limit: None,
         limits: subject.limits.clone(),
-        tool_groups,
+        secrets,
+        tool_groups: tools.groups.clone(),
         surroundings: Surroundings::Terminal,
     })
 }
@@ -187,7 +191,7 @@ impl Conversation {
                     Ok(Typed::Ended) => return Ok(0),
                     Ok(Typed::Interrupted) if self.signals.is_second_interrupt() => return Err(Interrupted.into()),
                     Ok(Typed::Interrupted) => continue,
-                    Err(error) => return self.signals.ended().map_or(Err(error), Ok),
+                    Err(error) => return self.signals.ended().ok_or(error),
                 },
             };
             let end = self.say(message)?;
@@ -201,7 +205,10 @@ impl Conversation {
                 End::Cancelled => self.view.page.note("[cancelled]"),
                 _ => {}
             }
-            self.view.page.note(&format!("[{}]", usage_text(self.view.usage)));
+            if self.view.usage.total_tokens > 0 {
+                self.view.page.note(&format!("[{}]", usage_text(self.view.usage)));
+            }
+            self.view.page.gap();
         }
     }
 

@@ -1,10 +1,11 @@
-//! How calls of tools and their results look. Pure; what comes out may still hold control characters and secrets.
+//! How calls of tools and their results look. Pure; what comes out may still hold control characters.
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 use shims::session::message::{ToolCall, ToolResult};
 
+use crate::base::Masker;
 use crate::base::text::ellipsis;
 
 /// Most changed lines of a file that are shown.
@@ -31,8 +32,9 @@ pub(super) enum Kind {
 pub(super) type Line = (Kind, String);
 
 /// A call: a command as a whole, because a person may have to decide about it; of files what changes, at most twenty lines.
-pub(super) fn call(call: &ToolCall) -> Vec<Line> {
-    let argument = |name: &str| text(&call.args, name);
+pub(super) fn call(call: &ToolCall, masker: &Masker) -> Vec<Line> {
+    // Before anything is cut: the rest of a secret would not be known as one.
+    let argument = |name: &str| masker.mask(&text(&call.args, name)).into_owned();
     match call.name.as_str() {
         "bash" => {
             let mut title = format!("$ {}", argument("command").replace('\n', "\n  "));
@@ -60,7 +62,7 @@ pub(super) fn call(call: &ToolCall) -> Vec<Line> {
             let added = content.lines().map(|line| (Kind::Added, format!("+ {line}")));
             titled(format!("write {}", argument("path")), added.collect())
         }
-        other => vec![(Kind::Title, format!("{other} {}", ellipsis(&call.raw, LINE)))],
+        other => vec![(Kind::Title, format!("{other} {}", ellipsis(&masker.mask(&call.raw), LINE)))],
     }
 }
 
@@ -100,8 +102,9 @@ fn cut((kind, line): Line) -> Line {
 }
 
 /// A result: the end of what a command printed or of an error, one line of everything else.
-pub(super) fn result(result: &ToolResult) -> Vec<Line> {
+pub(super) fn result(result: &ToolResult, masker: &Masker) -> Vec<Line> {
     let text = result.text();
+    let text = masker.mask(&text);
     let kind = if result.is_error { Kind::Failure } else { Kind::Note };
     let lines: Vec<&str> = text.trim_end().lines().collect();
     if result.tool == "read" && !result.is_error {
@@ -127,9 +130,10 @@ mod tests {
     use shims::session::message::Content;
 
     use super::*;
+    use crate::base::Secret;
 
     fn shown(tool: &str, args: Value) -> String {
-        let lines = call(&ToolCall::from_raw("1", tool, args.to_string()));
+        let lines = call(&ToolCall::from_raw("1", tool, args.to_string()), &Masker::default());
         lines.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("\n")
     }
 
@@ -153,7 +157,10 @@ mod tests {
     #[test]
     fn no_more_than_twenty_changed_lines_are_shown() {
         let content: String = (1..=30).map(|line| format!("{line}\n")).collect();
-        let lines = call(&ToolCall::from_raw("1", "write", json!({"path": "b", "content": content}).to_string()));
+        let lines = call(
+            &ToolCall::from_raw("1", "write", json!({"path": "b", "content": content}).to_string()),
+            &Masker::default(),
+        );
         assert_eq!(lines.len(), 22);
         assert_eq!(lines[20], (Kind::Added, "+ 20".to_owned()));
         assert_eq!(lines[21], (Kind::Note, "… 10 more changed lines".to_owned()));
@@ -165,7 +172,7 @@ mod tests {
     fn of_a_result_the_end_is_shown() {
         let result_of = |tool: &str, text: &str, is_error| {
             let content = vec![Content::Text(text.to_owned())];
-            result(&ToolResult { call_id: "1".into(), tool: tool.into(), content, is_error })
+            result(&ToolResult { call_id: "1".into(), tool: tool.into(), content, is_error }, &Masker::default())
         };
         assert_eq!(
             result_of("bash", "one\ntwo\n", false),
@@ -179,5 +186,14 @@ mod tests {
         );
         assert_eq!(result_of("read", &many, false), [(Kind::Note, "  (10 lines)".into())]);
         assert_eq!(result_of("read", "no such file", true), [(Kind::Failure, "  no such file".into())]);
+    }
+
+    #[test]
+    fn a_secret_is_masked_before_anything_is_cut() {
+        let secret = "hunter2-".repeat(40);
+        let masker = Masker::new(&[Secret::new(&*secret)]);
+        let args = json!({"path": "b", "content": format!("{}{secret}", "y".repeat(100))});
+        let lines = call(&ToolCall::from_raw("1", "write", args.to_string()), &masker);
+        assert_eq!(lines[1].1, format!("+ {}***", "y".repeat(100)));
     }
 }

@@ -1,6 +1,6 @@
 //! What a chat is about: the project, or one agent of it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use shims::wire::config::{Limits, ModelConfig};
@@ -53,6 +53,9 @@ impl<'s> Subject<'s> {
 
     fn project(site: &'s Site) -> Result<Self> {
         let project = &site.loaded.project;
+        if !project.dir.is_dir() {
+            bail!("{} is not a directory; make a project with `al new`", project.dir.display());
+        }
         check_model(of_project(site), &project.model_list)?;
         Ok(Self {
             agent: None,
@@ -91,13 +94,15 @@ fn of_project(site: &Site) -> impl Iterator<Item = &Finding> {
     site.loaded.findings.iter().filter(|finding| finding.agent.is_none() && finding.is_error())
 }
 
-/// What of the findings is about models. `pi_auth` is wrong in containers only.
+/// Makes sure that nothing is wrong with the models. Without any there is one, and `pi_auth` is wrong in containers only.
 fn check_model<'f>(findings: impl Iterator<Item = &'f Finding>, models: &[ModelConfig]) -> Result<()> {
     let with_pi = models.iter().any(|model| model.auth_type.as_deref() == Some("pi_auth"));
     let is_about_models = |finding: &&Finding| {
         let key = finding.key.as_deref().unwrap_or_default();
         let table = key.split(['.', '[']).next().unwrap_or_default();
-        matches!(table, "model" | "models") && key != "model" && !(with_pi && key == "model.authType")
+        // Those that a project names are an agent's only when it uses them.
+        let concerns = table == "model" || (table == "models" && finding.agent.is_some());
+        concerns && key != "model" && !(with_pi && key == "model.authType")
     };
     let wrong: Vec<&Finding> = findings.filter(is_about_models).collect();
     if wrong.is_empty() { Ok(()) } else { bail!(ConfigError(list(&wrong))) }
@@ -123,9 +128,4 @@ fn or_default(models: &[ModelConfig]) -> Vec<ModelConfig> {
         auth_type: Some("api_key".to_owned()),
         ..ModelConfig::default()
     }]
-}
-
-/// A path with all links resolved, or as it is.
-pub(super) fn real(path: &Path) -> PathBuf {
-    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use shims::env::Environment;
+use shims::session::ToolGroups;
 use shims::tool_environment::{set_credential_variables, set_up_https, set_up_ssh};
 
 use super::subject::Subject;
@@ -21,13 +22,15 @@ const KIND: &str = "al-chat";
 /// Variables in which a container may be given credentials; tools never see them.
 const SECRET_VARIABLES: &str = "AL_SECRET_";
 
-/// Everything the tools are given. Dropping it removes what of it is on disk.
+/// Everything the tools are given. Dropping it ends what they have left running, and removes what of it is on disk.
 pub(super) struct Tools {
+    /// The processes that they start.
+    pub(super) groups: ToolGroups,
     pub(super) environment: Environment,
     /// Credentials that are in the environment.
     pub(super) loaded: Vec<CredentialRef>,
-    /// Their values.
-    pub(super) secrets: Vec<Secret>,
+    /// Their values, each with the type of its credential.
+    pub(super) secrets: Vec<(String, Secret)>,
     /// For the full text of long output.
     pub(super) scratch: PrivateDir,
     /// With the key for `ssh`, when there is one.
@@ -39,9 +42,17 @@ impl Tools {
     ///
     /// # Errors
     /// A credential that cannot be read or used, or a directory that cannot be made.
-    pub(super) fn prepare(subject: &Subject<'_>, site: &Site, warn: &mut dyn FnMut(&str)) -> Result<Self> {
-        let scratch = PrivateDir::create(&std::env::temp_dir(), KIND)?;
+    pub(super) fn prepare(
+        subject: &Subject<'_>,
+        site: &Site,
+        groups: ToolGroups,
+        warn: &mut dyn FnMut(&str),
+    ) -> Result<Self> {
+        let temp = std::env::temp_dir();
+        PrivateDir::remove_dead(&temp, KIND);
+        let scratch = PrivateDir::create(&temp, KIND)?;
         let mut tools = Self {
+            groups,
             environment: without_secret_variables(&site.environment),
             loaded: Vec::new(),
             secrets: Vec::new(),
@@ -63,7 +74,11 @@ impl Tools {
     }
 
     fn load(&mut self, stored: &[(CredentialRef, Fields)], project: &Path) -> Result<()> {
-        self.secrets = stored.iter().flat_map(|(_, fields)| fields.values().cloned()).collect();
+        let values = |(reference, fields): &(CredentialRef, Fields)| {
+            let kind = reference.kind().to_owned();
+            fields.values().map(|value| (kind.clone(), value.clone())).collect::<Vec<_>>()
+        };
+        self.secrets = stored.iter().flat_map(values).collect();
         self.loaded = stored.iter().map(|(reference, _)| reference.clone()).collect();
         let refs: Vec<String> = self.loaded.iter().map(CredentialRef::to_string).collect();
         let lookup = |reference: &str, field: &str| {
@@ -86,6 +101,12 @@ impl Tools {
     /// The directories that have to go with this.
     pub(super) fn directories(&self) -> impl Iterator<Item = &Path> {
         std::iter::once(&self.scratch).chain(&self.keys).map(PrivateDir::path)
+    }
+}
+
+impl Drop for Tools {
+    fn drop(&mut self) {
+        self.groups.close();
     }
 }
 

@@ -10,7 +10,6 @@ use shims::wire::usage::Usage;
 
 use super::show::{self, Kind};
 use super::signals::Signals;
-use super::subject::real;
 use crate::base::clock::seconds;
 use crate::base::files::absolute_lexically;
 use crate::base::term::{Style, sgr};
@@ -103,9 +102,10 @@ impl Owner for View {
 
 /// Whether a file is not below a directory, links resolved.
 fn is_outside(file: &Path, dir: &Path) -> bool {
-    let dir = real(dir);
-    let file = file.canonicalize().unwrap_or_else(|_| absolute_lexically(file, &dir));
-    !file.starts_with(dir)
+    // Of a file that is not there at least the directory may be.
+    let by_directory = || Some(file.parent()?.canonicalize().ok()?.join(file.file_name()?));
+    let file = file.canonicalize().ok().or_else(by_directory).unwrap_or_else(|| absolute_lexically(file, dir));
+    !file.starts_with(dir.canonicalize().as_deref().unwrap_or(dir))
 }
 
 /// Where a conversation is printed. Everything is masked, and no control character of the model or a tool gets through.
@@ -122,6 +122,8 @@ pub(super) struct Page {
     in_line: bool,
     /// Something of the current response was printed.
     has_text: bool,
+    /// What the current call prints was printed as it came.
+    has_output: bool,
     failure: Option<io::Error>,
 }
 
@@ -134,7 +136,18 @@ impl Page {
         masker: Masker,
     ) -> Self {
         let stream = MaskedStream::new(masker.clone());
-        Self { answers, out, aside, style, masker, stream, in_line: false, has_text: false, failure: None }
+        Self {
+            answers,
+            out,
+            aside,
+            style,
+            masker,
+            stream,
+            in_line: false,
+            has_text: false,
+            has_output: false,
+            failure: None,
+        }
     }
 
     /// Why nothing more can be printed, when that is so.
@@ -150,6 +163,11 @@ impl Page {
     /// A message that the person did not type.
     pub(super) fn quote(&mut self, message: &str) {
         self.line(sgr::BOLD, &format!("> {}", message.replace('\n', "\n  ")));
+    }
+
+    /// An empty line between what was said and what is said next.
+    pub(super) fn gap(&mut self) {
+        self.line("", "");
     }
 
     /// A line beside the conversation.
@@ -174,8 +192,16 @@ impl Page {
                 }
             },
             Event::AttemptFailed(_) => self.withdraw(),
-            Event::ToolStart(call) => self.lines(show::call(call)),
-            Event::ToolEnd { result, .. } => self.lines(show::result(result)),
+            Event::ToolStart(call) => {
+                self.has_output = false;
+                self.lines(show::call(call, &self.masker));
+            }
+            Event::ToolOutput { line, .. } => {
+                self.has_output = true;
+                self.note(&format!("  {line}"));
+            }
+            Event::ToolEnd { result, .. } if self.has_output && !result.is_error => {}
+            Event::ToolEnd { result, .. } => self.lines(show::result(result, &self.masker)),
             Event::RetryStart(retry) => {
                 let phase = if retry.phase == RetryPhase::Slow { ", slowly" } else { "" };
                 self.note(&format!(
@@ -210,6 +236,9 @@ impl Page {
                 format!("[no model can be had; trying again in {}]", seconds(*delay))
             }
             Notice::ModelsGivenUp => "[no model can be had]".into(),
+            Notice::SecretInToolOutput { kind, tool } => {
+                format!("[what {tool} gave back contains a secret of {kind}; the model sees it]")
+            }
             Notice::Warning(text) => format!("[{text}]"),
             Notice::RepeatedPermissionErrors => return,
         };

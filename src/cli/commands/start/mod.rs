@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use crossbeam_channel::{Receiver, bounded, select};
 use shims::env::Environment;
 
+use crate::base::crash;
 use crate::base::error::ConfigError;
 use crate::base::files::{absolute_lexically, current_dir};
 use crate::base::log::Log;
@@ -29,7 +30,7 @@ use crate::setup::remote_start::{self, Teller};
 use crate::setup::repair::{self, Repair};
 use crate::ui::dialogs::Terminal;
 use signals::Signals;
-use view::View;
+use view::{Form, View};
 
 mod check;
 mod database;
@@ -91,7 +92,9 @@ pub(crate) fn run(args: Start) -> Result<u8> {
     let signals = Signals::listen(handle.clone())?;
     let lock = ProjectLock::for_scheduler(&project)?;
     let log = Arc::new(Log::new(&log_dir(&project), "scheduler"));
-    let view = View::start(handle.clone())?;
+    let form = if args.headless { Form::Lines } else { Form::Terminal };
+    let project_name = loaded.project.settings.project_name.clone();
+    let view = View::start(form, handle.clone(), project_name, &log_dir(&project))?;
     let plan = Plan { loaded, credentials, environment, exposure, dashboard: args.web_ui, log };
     let ended = carry_out(plan, &handle, events, &signals, &lock);
     view.stop();
@@ -158,7 +161,7 @@ fn carry_out(
         };
         let Ok(phase) = phase else { break };
         match phase {
-            Phase::Ready => {}
+            Phase::Ready => crash::point("ready"),
             Phase::NetworkChanged(_told_when_dropped) => listeners.follow_network(),
             Phase::Closing { left } => {
                 let _ = lock.clear_port();

@@ -42,7 +42,8 @@ pub(crate) fn measure_many(al: &Path, dir: &Path) -> Result<()> {
     daemon.stop()
 }
 
-fn agents(project: &Project, count: usize) -> Result<()> {
+/// So many agents that nothing starts.
+pub(super) fn agents(project: &Project, count: usize) -> Result<()> {
     (0..count).try_for_each(|number| project.agent(&format!("bench-{number}"), "push", "exit 0"))
 }
 
@@ -54,7 +55,7 @@ fn idle_cpu(daemon: &Daemon) -> Result<Duration> {
 }
 
 /// A thousand images take very long to build, and nothing of this part runs from them: every build gives the same one.
-fn pretend_to_build(project: &Project) -> Result<()> {
+pub(super) fn pretend_to_build(project: &Project) -> Result<()> {
     let path = project.dir.join("bin/docker");
     let script = format!(
         "#!/bin/sh\ncase $1 in\n\
