@@ -1,7 +1,7 @@
 //! Files and directories: private ones, atomic writes, lexical paths.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Component, Path, PathBuf};
 
@@ -121,11 +121,24 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
 /// # Errors
 /// When it cannot be read, is no regular file, or is not UTF-8.
 pub fn read_optional(path: &Path) -> Result<Option<String>> {
-    match open_regular(path).and_then(io::read_to_string) {
+    match open_regular(path).and_then(read_text) {
         Ok(text) => Ok(Some(text)),
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(error).with_context(|| format!("read {}", path.display())),
     }
+}
+
+/// Reads all of a file. Where it is not UTF-8 the error says in which line, and which byte is wrong.
+fn read_text(mut file: File) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let bytes = error.as_bytes();
+        let line = bytes[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let text = format!("is not UTF-8: line {line}, byte {} of the file is {:#04x}", at + 1, bytes[at]);
+        io::Error::new(io::ErrorKind::InvalidData, text)
+    })
 }
 
 #[cfg(test)]

@@ -2,6 +2,14 @@
 
 use argh::FromArgs;
 
+/// Commands that can print JSON and have nothing else to say: `al version`, `al creds ls`, `al creds types`, `al env list`.
+#[derive(FromArgs, Debug)]
+pub(crate) struct OnlyJson {
+    /// print JSON
+    #[argh(switch)]
+    pub(crate) json: bool,
+}
+
 /// `al run`.
 #[derive(FromArgs, Debug)]
 pub(crate) struct Run {
@@ -362,14 +370,6 @@ impl Doctor {
     }
 }
 
-/// `al version`.
-#[derive(FromArgs, Debug)]
-pub(crate) struct Version {
-    /// print JSON
-    #[argh(switch)]
-    pub(crate) json: bool,
-}
-
 /// `al completions`.
 #[derive(FromArgs, Debug)]
 pub(crate) struct Completions {
@@ -547,14 +547,6 @@ pub(crate) struct CredsCheck {
     pub(crate) references: Vec<String>,
 }
 
-/// `al creds ls`.
-#[derive(FromArgs, Debug)]
-pub(crate) struct CredsList {
-    /// print JSON
-    #[argh(switch)]
-    pub(crate) json: bool,
-}
-
 /// `al creds add`.
 #[derive(FromArgs, Debug)]
 pub(crate) struct CredsAdd {
@@ -583,14 +575,6 @@ pub(crate) struct CredsRemove {
     pub(crate) reference: String,
 }
 
-/// `al creds types`.
-#[derive(FromArgs, Debug)]
-pub(crate) struct CredsTypes {
-    /// print JSON
-    #[argh(switch)]
-    pub(crate) json: bool,
-}
-
 /// `al env init`.
 #[derive(FromArgs, Debug)]
 pub(crate) struct EnvInit {
@@ -600,14 +584,6 @@ pub(crate) struct EnvInit {
     /// name of the environment
     #[argh(positional)]
     pub(crate) name: String,
-}
-
-/// `al env list`.
-#[derive(FromArgs, Debug)]
-pub(crate) struct EnvList {
-    /// print JSON
-    #[argh(switch)]
-    pub(crate) json: bool,
 }
 
 /// `al env show`.

@@ -18,7 +18,9 @@ impl Layer {
     /// # Errors
     /// A message that names the file, and for malformed TOML line, column and the line itself.
     pub(super) fn read(path: &Path, name: &str) -> Result<Self, String> {
-        let text = crate::base::files::read_optional(path).map_err(|error| format!("{name}: {error:#}"))?;
+        // The file has its name already.
+        let text =
+            crate::base::files::read_optional(path).map_err(|error| format!("{name}: {}", error.root_cause()))?;
         let table = text.map(|text| parse(&text, name)).transpose()?.unwrap_or_default();
         Ok(Self { name: name.to_owned(), table })
     }

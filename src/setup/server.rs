@@ -14,7 +14,7 @@ use crate::base::ids::hex32;
 use crate::base::process::{Cmd, Limit};
 use crate::base::text::tail;
 use crate::config::project::Server;
-use crate::config::{self, Home, Selection};
+use crate::config::{self, Finding, Home, Selection};
 
 /// How long the server may take to answer.
 const SSH_LIMIT: Limit = Limit::Within(Duration::from_secs(30));
@@ -49,8 +49,11 @@ impl Target {
         let selection = Selection { flag: Some(name.to_owned()), variable: None };
         // There is no project at that place: what is read is the environment alone.
         let loaded = config::load(&home.environments(), home, &selection)?;
+        // What else is in the file may be one half of something whose other half is in a project.
+        let is_of_server = |key: &str| ["server", "gateway"].contains(&key.split('.').next().unwrap_or_default());
+        let matters = |found: &&Finding| found.is_error() && found.key.as_deref().is_some_and(is_of_server);
         let errors: Vec<String> =
-            loaded.findings.iter().filter(|found| found.is_error()).map(|found| format!("\n  - {found}")).collect();
+            loaded.findings.iter().filter(matters).map(|found| format!("\n  - {found}")).collect();
         if !errors.is_empty() {
             bail!(ConfigError(format!("environment \"{name}\" has {} problem(s){}", errors.len(), errors.concat())));
         }

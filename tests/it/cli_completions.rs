@@ -1,7 +1,8 @@
 //! `al version`, `al completions`, `al man`, and suggestions for what was mistyped.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
+use crate::support::fake_scheduler::{FakeScheduler, json};
 use crate::support::project::Project;
 
 fn complete(project: &Project, words: &[&str]) -> Vec<String> {
@@ -51,6 +52,14 @@ fn names_of_this_project_and_user_are_completed() {
     project.credential("git_ssh", "username", "x");
     project.al(&["creds", "add", "mintlify_token:a", "--stdin"]).stdin("x").run().expect(0);
     assert_eq!(complete(&project, &["creds", "rm", ""]), ["git_ssh", "mintlify_token:a"]);
+    assert_eq!(complete(&project, &["creds", "check", "git"]), ["git_ssh"]);
+    assert_eq!(complete(&project, &["agent", "rm", "r"]), ["review"]);
+    assert_eq!(complete(&project, &["logs", ""]), ["deploy", "dev", "review", "scheduler", "gateway"]);
+    let fake = FakeScheduler::start(&project, |_| json(&json!({"instances": [{"id": "dev-a1b2c3d4"}]})));
+    for words in [&["kill", "dev-"][..], &["logs", "dev-"], &["logs", "dev", "-i", ""]] {
+        assert_eq!(complete(&project, words), ["dev-a1b2c3d4"], "{words:?}");
+    }
+    drop(fake);
     // A project that is broken is no reason to disturb the line.
     project.write("config.toml", "[[[");
     let done = project.al(&["__complete", "run", ""]).run();

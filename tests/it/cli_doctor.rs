@@ -5,6 +5,7 @@
 //! `expectedRun`, `expectedRuns`, `rawProjectConfig`.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -65,9 +66,18 @@ impl Fixture {
 
     /// Runs the program in the project: exit status, stdout, stderr.
     fn al(&self, arguments: &[&str]) -> (i32, String, String) {
+        self.al_on(&std::env::var_os("PATH").unwrap(), arguments)
+    }
+
+    /// The same, where no program is found.
+    fn al_without_docker(&self, arguments: &[&str]) -> (i32, String, String) {
+        self.al_on(self.home.join("nothing").as_os_str(), arguments)
+    }
+
+    fn al_on(&self, path: &OsStr, arguments: &[&str]) -> (i32, String, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_al"));
         command.args(arguments).current_dir(&self.project).stdin(Stdio::null()).env_clear();
-        command.env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", &self.home).env("TERM", "dumb");
+        command.env("PATH", path).env("HOME", &self.home).env("TERM", "dumb");
         let output = command.output().unwrap();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
@@ -361,16 +371,18 @@ fn doctor_lists_what_good_projects_lack_and_passes_when_it_is_there() {
 }
 
 #[test]
-fn doctor_and_run_say_what_is_wrong_with_bad_projects() {
+fn commands_say_what_is_wrong_with_bad_projects() {
     for_each("projects-bad", |fixture, complaints| {
         let text = fs::read_to_string(fixture.project.join("expected-error.txt")).unwrap();
         let expected: Vec<(&str, &str)> = text.lines().map(|line| line.split_once(": ").unwrap()).collect();
         let all = |name: &'static str| expected.iter().filter(move |(key, _)| *key == name).map(|(_, value)| *value);
         let command: Vec<&str> = all("command").next().unwrap().split(' ').collect();
-        if !["doctor", "run"].contains(&command[1]) {
-            return;
-        }
-        let (status, out, err) = fixture.al(&command[1..]);
+        // Environments that cannot be pushed to cannot be checked either, for the same reasons.
+        let command = match command[1..] {
+            ["push", "-E", environment] => vec!["env", "check", environment],
+            ref command => command.to_vec(),
+        };
+        let (status, out, err) = fixture.al(&command);
         let mut say = |what: String| complaints.push(format!("{what}\nstdout:\n{out}stderr:\n{err}"));
         if status.to_string() != all("exit").next().unwrap() {
             say(format!("exit status {status}"));
@@ -573,4 +585,116 @@ fn a_start_asks_a_person_for_what_is_missing() {
     let text = screen.join("\n");
     assert!(status == 1 && text.contains("[MISSING] Mintlify API Token (mintlify_token)"), "{text}");
     assert!(text.contains("2 credential(s) missing: mintlify_token, github_webhook_secret:hub"), "{text}");
+}
+
+#[test]
+fn a_file_that_is_not_utf8_is_named_with_line_and_byte() {
+    let project = crate::support::project::Project::without_docker("");
+    project.write("agents/dev/agent-config.toml", b"schedule = '@daily'\n# caf\xe9\n");
+    project.write("agents/dev/ACTIONS.md", "Do it.\n");
+    let expected = "agents/dev/agent-config.toml: is not UTF-8: line 2, byte 26 of the file is 0xe9";
+    for command in [
+        &["doctor", "-H", "--skip-host"][..],
+        &["stat", "dev"],
+        &["agent", "list", "--json"],
+        &["agent", "config", "dev", "--unset", "scale"],
+    ] {
+        let done = project.al(command).run();
+        let output = format!("{}{}", done.stdout, done.stderr);
+        assert!(output.contains("is not UTF-8: line 2, byte 26 of the file is 0xe9"), "{command:?}: {output}");
+        assert!(output.contains(expected) || command[0] == "agent", "{command:?}: {output}");
+    }
+    fs::write(project.root().join("config.toml"), b"\xff").unwrap();
+    let done = project.al(&["doctor", "-H"]).run();
+    let expected = "config.toml: is not UTF-8: line 1, byte 1 of the file is 0xff";
+    assert!(done.expect(1).stderr.contains(expected), "{}", done.stderr);
+}
+
+/// Whether a line of `al stat` is that of an agent.
+fn has_row(text: &str, agent: &str) -> bool {
+    text.lines().any(|line| line.split(' ').next() == Some(agent))
+}
+
+#[test]
+fn stat_shows_every_agent_of_good_projects() {
+    for_each("projects", |fixture, complaints| {
+        let expected = fixture.expected();
+        let agents = texts(&expected["agents"]);
+        let (status, out, err) = fixture.al(&["stat"]);
+        // Those of an environment are asked of its gateway, which is not there.
+        if status == 1 && err.starts_with("Error: cannot ask the gateway at https://agents.example.com: ") {
+            return;
+        }
+        if status != 0 || !err.is_empty() || out.contains("(invalid config)") {
+            complaints.push(format!("exit status {status}:\n{out}{err}"));
+        }
+        for agent in agents.iter().filter(|agent| !has_row(&out, agent)) {
+            complaints.push(format!("{agent} is missing:\n{out}"));
+        }
+        let (_, out, _) = fixture.al(&["stat", "--json"]);
+        let document: Value = serde_json::from_str(&out).unwrap();
+        let names: Vec<&str> =
+            document["agents"].as_array().unwrap().iter().map(|agent| agent["name"].as_str().unwrap()).collect();
+        if names != agents {
+            complaints.push(format!("as JSON there are {names:?}"));
+        }
+        for agent in &agents {
+            let (status, out, err) = fixture.al(&["stat", agent]);
+            if status != 0 || !out.starts_with(&format!("Agent: {agent}\nConfig:\n  Schedule: ")) {
+                complaints.push(format!("{agent}: exit status {status}:\n{out}{err}"));
+            }
+        }
+    });
+}
+
+#[test]
+fn a_start_of_a_good_project_lacks_credentials_and_then_docker_and_nothing_else() {
+    for_each("projects", |fixture, complaints| {
+        let expected = fixture.expected();
+        let needed = texts(&expected["credentialRefs"]);
+        let mut start = |reason: &str| {
+            let (status, out, err) = fixture.al_without_docker(&["start", "-H"]);
+            let first = err.lines().find(|line| !line.starts_with("  [")).unwrap_or_default().to_owned();
+            // An environment with a server: nothing of this machine is involved but one program.
+            let is_remote = err.contains("cannot be started: program `ssh` not found");
+            if status != 1 || !(first.contains(reason) || is_remote) {
+                complaints.push(format!("exit status {status} without {reason:?}:\n{out}{err}"));
+            }
+        };
+        let is_stored = |reference: &String| {
+            fixture.store().status(&CredentialRef::parse(reference).unwrap()).unwrap() == Status::Complete
+        };
+        let missing: Vec<String> = needed.iter().filter(|reference| !is_stored(reference)).cloned().collect();
+        if !missing.is_empty() {
+            start(&format!("{} credential(s) missing: {}", missing.len(), missing.join(", ")));
+        }
+        store_all(fixture, &needed);
+        start(if expected["agents"] == json!([]) { "no agents found" } else { "program `docker` not found" });
+    });
+}
+
+#[test]
+fn start_and_stat_say_what_is_wrong_with_bad_projects() {
+    for_each("projects-bad", |fixture, complaints| {
+        let text = fs::read_to_string(fixture.project.join("expected-error.txt")).unwrap();
+        let expected: Vec<(&str, &str)> = text.lines().map(|line| line.split_once(": ").unwrap()).collect();
+        let all = |name: &'static str| expected.iter().filter(move |(key, _)| *key == name).map(|(_, value)| *value);
+        let (status, out, err) = fixture.al_without_docker(&["stat"]);
+        if ![0, 1].contains(&status) || err.contains("internal error") || (status == 0) != out.starts_with("AL Status")
+        {
+            complaints.push(format!("stat ends with {status}:\n{out}{err}"));
+        }
+        if all("command").next() != Some("al doctor") || all("prefix").next() == Some("Error:") {
+            return;
+        }
+        let (status, out, err) = fixture.al_without_docker(&["start", "-H"]);
+        let prefix = all("prefix").next().unwrap();
+        // Of an agent's directory a start says `Error:`.
+        let is_told = err.lines().any(|line| line.starts_with(prefix) || line.contains("agent directory"));
+        let lacking: Vec<&str> = all("contains").filter(|part| !format!("{out}{err}").contains(part)).collect();
+        let of_doctor = ["al doctor", "doctor"];
+        if status != 1 || !is_told || lacking.iter().any(|part| !of_doctor.contains(part)) {
+            complaints.push(format!("start ends with {status}, lacking {lacking:?}:\n{out}{err}"));
+        }
+    });
 }

@@ -269,6 +269,10 @@ fn an_environment_without_a_server_cannot_be_checked() {
     for key in ["server.port", "server.basePath"] {
         assert!(done.expect(1).stderr.contains(key), "{}", done.stderr);
     }
+    // Half of a source is no mistake here: a project has the other half.
+    fs::write(file(&project, "x"), "[server]\nhost = '192.0.2.7'\n[webhooks.gh]\ncredential = 'x'\n").unwrap();
+    let done = project.al(&["env", "check", "x"]).env("AL_SSH", "/bin/false").run();
+    assert!(done.expect(1).stdout.contains("SSH connectivity") && done.stderr.is_empty(), "{}", done.stderr);
 }
 
 #[test]

@@ -56,18 +56,20 @@ fn commands_and_their_options_are_those_of_the_program() {
     let page = page("docs/commands.md");
     let real = command_table::commands(&project);
     let headings = page.headings();
-    let documented =
-        headings.iter().filter(|(level, _)| *level == 3).map(|(_, heading)| heading.trim_matches('`').to_owned());
-    same("docs/commands.md", documented, real.iter().map(command_table::Command::usage));
+    let documented: Vec<&str> =
+        headings.iter().filter(|(level, _)| *level == 3).map(|(_, heading)| heading.trim_matches('`')).collect();
+    same("docs/commands.md", &documented, real.iter().map(command_table::Command::usage));
+    assert_eq!(documented.len(), real.len(), "a command is documented twice");
 
     let tables = tables(&page, "Option");
     let common: Vec<&str> = tables[0].rows.iter().flat_map(|row| codes(&row[0])).collect();
-    // "Common: `-p`, `-H` (also `--check`)." names options of the first table by their shortest names.
+    // "Common: `-p`, `-H` (also `--check`)." names options of the first table by their shortest names; of others it
+    // tells another name.
     let mut shared: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for section in page.text.split("\n### ").skip(1) {
         let usage = section.lines().next().unwrap().trim_matches('`').to_owned();
         for line in section.lines().filter(|line| line.starts_with("Common: ")) {
-            for name in codes(line.split(" (also").next().unwrap()).into_iter().chain(codes(line)) {
+            for name in codes(line) {
                 if let Some(display) = common.iter().find(|display| display.split([',', ' ']).next() == Some(name)) {
                     shared.entry(usage.clone()).or_default().push((*display).to_owned());
                 }

@@ -91,9 +91,13 @@ fn tasks_that_cannot_be_used_are_refused_before_anything_happens() {
     project.write("latin1.txt", b"caf\xe9");
     refused(&["--prompt-file", "latin1.txt"], vec![], &["latin1.txt", "UTF-8"]);
     refused(&["--prompt-file", "-"], b"\xff\xfe".to_vec(), &["UTF-8"]);
-    refused(&["--prompt-file", "-"], vec![b'x'; (16 << 20) + 1], &["longer than 16 MiB"]);
-    refused(&["--webhook", "-"], vec![b' '; (10 << 20) + 1], &["longer than 10 MiB"]);
-    refused(&["--prompt-file", "missing.txt"], vec![], &["missing.txt", "No such file"]);
+    refused(
+        &["--prompt-file", "-"],
+        vec![b'x'; (16 << 20) + 1],
+        &["--prompt-file - (standard input)", "longer than 16 MiB"],
+    );
+    refused(&["--webhook", "-"], vec![b' '; (10 << 20) + 1], &["--webhook - (standard input)", "longer than 10 MiB"]);
+    refused(&["--prompt-file", "missing.txt"], vec![], &["--prompt-file missing.txt: cannot be read", "No such file"]);
     refused(&["--prompt-file", "agents"], vec![], &["agents", "directory"]);
     refused(&["--webhook", "-"], b"[]".to_vec(), &["JSON object", "source", "event"]);
     refused(&["--webhook", "-"], b"{\"source\":\"github\"}".to_vec(), &["`event`"]);

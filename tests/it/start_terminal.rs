@@ -172,7 +172,7 @@ fn without_its_terminal_ui_a_scheduler_goes_on_with_lines() {
     let port = free_port().to_string();
     let tty = project.al(&["start", "--port", &port]).env("AL_TEST_PANIC_AT", "frame").on_tty(24, 100);
     tty.see("scheduler started");
-    assert!(tty.is_as_before());
+    wait::until("the terminal to be as before", || tty.is_as_before(), |is_so| *is_so);
     tty.type_in(CTRL_C);
     let left = tty.finish();
     assert_eq!(left.status, 0);
@@ -188,7 +188,7 @@ fn a_process_that_is_stopped_gives_the_terminal_back_until_it_goes_on() {
     tty.signal(Signal::TSTP);
     let state = || std::fs::read_to_string(format!("/proc/{}/stat", tty.pid().as_raw_nonzero())).unwrap();
     wait::until("it to be stopped", state, |stat| stat.contains(") T "));
-    assert!(tty.is_as_before());
+    wait::until("the terminal to be as before", || tty.is_as_before(), |is_so| *is_so);
     tty.signal(Signal::CONT);
     tty.type_in("?").see("Keys:");
     tty.type_in(CTRL_C);

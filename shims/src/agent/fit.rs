@@ -48,7 +48,7 @@ impl Sizes {
     }
 }
 
-/// Cuts the trigger in its middle if the prompt is too long for the model. `whole_trigger` gives the file that has all of
+/// Cuts the trigger in its middle if the prompt is too long for `model`, the first choice. `whole_trigger` gives the file that has all of
 /// it.
 ///
 /// # Errors

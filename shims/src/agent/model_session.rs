@@ -20,7 +20,7 @@ use crate::env::Environment;
 use crate::session::event::Event;
 use crate::session::prompt::{Audience, SystemPrompt};
 use crate::session::provider::Model;
-use crate::session::{self, End, Input, ModelChoice, Surroundings, ToolGroups, providers};
+use crate::session::{self, End, Input, ModelChoice, Outcome, Surroundings, ToolGroups, providers};
 use crate::wire::{exit, paths};
 
 /// What a session needs besides the agent.
@@ -81,9 +81,14 @@ pub(super) fn hold(agent: &Agent, setting: Setting<'_>, report: &Reporter) -> Re
         recorder.iter_mut().for_each(|recorder| recorder.handle(&event));
     });
     tool_groups.close();
-    if outcome.secrets_found > 1 {
-        report.info("secrets in tool output", &[("count", outcome.secrets_found.into())]);
-    }
+    conclude(outcome, log.event_count(), &usage, report)
+}
+
+/// The last lines of a session, and how it ended.
+///
+/// # Errors
+/// It could not begin.
+fn conclude(outcome: Outcome, events: u64, usage: &UsageSoFar, report: &Reporter) -> Result<Ended> {
     match &outcome.end {
         // Only the watchdog ends a session from outside, and it ends the process as well.
         End::Cancelled | End::OutOfTime => stand_still(),
@@ -92,11 +97,15 @@ pub(super) fn hold(agent: &Agent, setting: Setting<'_>, report: &Reporter) -> Re
         End::Completed | End::Aborted => report.info(
             "prompt returned",
             &[
-                ("eventCount", log.event_count().into()),
+                ("eventCount", events.into()),
                 ("resultType", "undefined".into()),
                 ("resultKeys", Value::Array(Vec::new()).into()),
             ],
         ),
+    }
+    // The first one has a line of its own.
+    if outcome.secrets_found > 1 {
+        report.info("secrets in tool output", &[("count", outcome.secrets_found.into())]);
     }
     usage.set(outcome.usage);
     usage.log(report);

@@ -20,6 +20,7 @@ pub enum Event<'a> {
     /// Everything streamed since `MessageStart` is withdrawn.
     AttemptFailed(&'a ModelError),
     MessageEnd(&'a Message),
+    /// Calls that run at the same time begin and end in any order; their messages follow in the order of the calls.
     ToolStart(&'a ToolCall),
     /// A line that a command has printed, without its end; only with `limits.streamTools`.
     ToolOutput {

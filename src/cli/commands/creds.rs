@@ -8,7 +8,7 @@ use shims::env::Environment;
 
 use crate::base::prompt::{Preset, Prompter as _};
 use crate::base::text::printable_json;
-use crate::cli::args::{CredsAdd, CredsCheck, CredsList, CredsRemove, CredsTypes};
+use crate::cli::args::{CredsAdd, CredsCheck, CredsRemove, OnlyJson};
 use crate::cli::interaction::Interaction;
 use crate::config::Home;
 use crate::credentials::flow::{Answer, Flow};
@@ -19,7 +19,7 @@ use crate::setup::creds_check::{self, State};
 use crate::ui::dialogs::Terminal;
 
 /// Lists what is stored, never a value.
-pub(crate) fn list(args: CredsList) -> Result<u8> {
+pub(crate) fn list(args: OnlyJson) -> Result<u8> {
     let store = store(&Environment::of_process())?;
     let entries = creds::entries(&store)?;
     if args.json {
@@ -95,7 +95,7 @@ pub(crate) fn check(args: CredsCheck) -> Result<u8> {
 }
 
 /// Shows the known types.
-pub(crate) fn types(args: CredsTypes) -> Result<u8> {
+pub(crate) fn types(args: OnlyJson) -> Result<u8> {
     let environment = Environment::of_process();
     if args.json {
         return print(&format!("{}\n", creds::types_json()));

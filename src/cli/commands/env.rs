@@ -10,7 +10,7 @@ use shims::env::Environment;
 use crate::base::error::UsageError;
 use crate::base::files::{absolute_lexically, current_dir};
 use crate::base::text::{printable, printable_json};
-use crate::cli::args::{ConfigShow, EnvCheck, EnvInit, EnvList, EnvSet, EnvShow};
+use crate::cli::args::{ConfigShow, EnvCheck, EnvInit, EnvSet, EnvShow, OnlyJson};
 use crate::config::origins::{Origin, origins};
 use crate::config::{Home, Selection};
 use crate::setup::env_check;
@@ -27,7 +27,7 @@ pub(crate) fn init(args: EnvInit) -> Result<u8> {
 }
 
 /// Lists environments.
-pub(crate) fn list(args: EnvList) -> Result<u8> {
+pub(crate) fn list(args: OnlyJson) -> Result<u8> {
     let found = environments::list(&home()?)?;
     if args.json {
         return print(&format!("{}\n", printable_json(&environments::listing_json(&found).to_string())));

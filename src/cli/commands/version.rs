@@ -5,14 +5,14 @@ use std::io::Write as _;
 use anyhow::Result;
 use serde_json::json;
 
-use crate::cli::args::Version;
+use crate::cli::args::OnlyJson;
 use crate::docker::context::EMBEDDED_SHA256;
 
 /// Characters of a digest that are shown.
 const SHOWN: usize = 12;
 
 /// Prints version, revision and what is embedded.
-pub(crate) fn run(args: Version) -> Result<u8> {
+pub(crate) fn run(args: OnlyJson) -> Result<u8> {
     let digest = &EMBEDDED_SHA256[..SHOWN];
     let (version, revision, built, target) =
         (env!("CARGO_PKG_VERSION"), env!("AL_REVISION"), env!("AL_BUILD_DATE"), env!("AL_TARGET"));

@@ -11,6 +11,7 @@ use super::Candidate;
 use super::scripts::SHELLS;
 use crate::base::files::{absolute_lexically, current_dir};
 use crate::cli::commands::docs::topics;
+use crate::cli::commands::logs::OWN_LOGS;
 use crate::cli::gateway_client::{Reach, reach};
 use crate::cli::site::Site;
 use crate::cli::spec::{COMMANDS, Command, STATES};
@@ -22,6 +23,11 @@ use crate::setup::{agents, creds, environments};
 /// Names for the argument or option called `name` of a command.
 pub(super) fn of(command: &Command, name: &str, words: &[String]) -> Vec<Candidate> {
     let found: Vec<String> = match (command.path, name) {
+        (["logs"], "agent") => {
+            let own = OWN_LOGS.map(str::to_owned);
+            let named = agent_names(words).into_iter().flatten().chain(instances(words).unwrap_or_default());
+            named.chain(own).collect()
+        }
         (_, "env") | (["env", ..], "name") => environment_names(),
         (_, "agent" | "expression|agent") | (["pause" | "resume"] | ["agent", "config" | "show" | "rm"], "name") => {
             agent_names(words).unwrap_or_default()
@@ -29,6 +35,7 @@ pub(super) fn of(command: &Command, name: &str, words: &[String]) -> Vec<Candida
         (["kill"], "target") => {
             agent_names(words).into_iter().flatten().chain(instances(words).unwrap_or_default()).collect()
         }
+        (["logs"], "instance") => instances(words).unwrap_or_default(),
         (["creds", "add"], "ref") => TYPES.iter().map(|known| known.id.to_owned()).collect(),
         (["creds", "rm" | "check"], "ref") => references().unwrap_or_default(),
         (["agent", "new"], "type") => agents::kinds().into_iter().map(str::to_owned).collect(),

@@ -38,7 +38,10 @@ _al() {
     local line
     local -a found
     for line in "${(@f)$(al __complete "${(@)words[2,CURRENT]}" 2>/dev/null)}"; do
-        [[ -n $line ]] && found+=("${${line%%$'\t'*}//:/\\:}:${line#*$'\t'}")
+        [[ -z $line ]] && continue
+        local word=${${line%%$'\t'*}//:/\\:} about=
+        [[ $line == *$'\t'* ]] && about=:${line#*$'\t'}
+        found+=("$word$about")
     done
     if (( ${#found} )); then
         _describe al found

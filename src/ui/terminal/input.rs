@@ -1,15 +1,15 @@
 //! What comes to the terminal UI besides the state of the scheduler: keys, another size, being stopped and continued, and
 //! what the process writes to standard error meanwhile. One thread waits for all of it.
 
-use std::collections::VecDeque;
 use std::io::{IsTerminal as _, PipeReader, Read as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use anyhow::{Context as _, Result};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Signal, getpgrp, getpid, kill_process};
 use rustix::termios::tcgetpgrp;
@@ -44,26 +44,9 @@ pub(super) fn is_foreground() -> bool {
     }
 }
 
-/// What came and was not looked at yet.
-#[derive(Clone, Default)]
-struct Queue(Arc<Mutex<VecDeque<Input>>>);
-
-impl Queue {
-    fn push(&self, input: Input) {
-        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() < WAITING {
-            waiting.push_back(input);
-        }
-    }
-
-    fn take(&self) -> VecDeque<Input> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
 /// The thread.
 pub(super) struct Inputs {
-    queue: Queue,
+    came: Receiver<Input>,
     stopping: Arc<AtomicBool>,
     /// Wakes the thread.
     changed: UnixStream,
@@ -81,21 +64,15 @@ impl Inputs {
         let (changed, changes) = UnixStream::pair().context("make a pair of sockets")?;
         let (suspending, suspends) = UnixStream::pair().context("make a pair of sockets")?;
         let (stderr, lines) = Stderr::take_over()?.unzip();
-        let mut inputs = Self {
-            queue: Queue::default(),
-            stopping: Arc::default(),
-            changed,
-            signals: Vec::new(),
-            stderr,
-            thread: None,
-        };
+        let (sender, came) = bounded(WAITING);
+        let mut inputs = Self { came, stopping: Arc::default(), changed, signals: Vec::new(), stderr, thread: None };
         for signal in [SIGWINCH, SIGCONT] {
             let end = inputs.changed.try_clone().context("copy a socket")?;
             inputs.signals.push(pipe::register(signal, end).context("take over signals")?);
         }
         inputs.signals.push(pipe::register(SIGTSTP, suspending).context("take over signals")?);
         let listener = Listener {
-            queue: inputs.queue.clone(),
+            sender,
             handle,
             stopping: Arc::clone(&inputs.stopping),
             changes,
@@ -108,8 +85,8 @@ impl Inputs {
     }
 
     /// What has come since the last time.
-    pub(super) fn take(&self) -> VecDeque<Input> {
-        self.queue.take()
+    pub(super) fn take(&self) -> Vec<Input> {
+        self.came.try_iter().collect()
     }
 
     /// Stops listening. What was written to standard error until now can still be taken.
@@ -158,7 +135,7 @@ impl Drop for Stderr {
 
 /// What the thread has.
 struct Listener {
-    queue: Queue,
+    sender: Sender<Input>,
     handle: Handle,
     stopping: Arc<AtomicBool>,
     changes: UnixStream,
@@ -189,7 +166,7 @@ impl Listener {
                 let mut bytes = [0; 64];
                 // Nothing to read: it is about to stop, and nobody can send signals any more.
                 if is_ready && matches!({ socket }.read(&mut bytes), Ok(1..)) {
-                    self.queue.push(input);
+                    self.push(input);
                 }
             }
             if ready.keys && is_foreground() {
@@ -197,6 +174,10 @@ impl Listener {
             }
             self.handle.wake();
         }
+    }
+
+    fn push(&self, input: Input) {
+        let _ = self.sender.try_send(input);
     }
 
     fn wait(&self, stdin: Option<BorrowedFd<'_>>) -> Ready {
@@ -224,7 +205,7 @@ impl Listener {
                         // The same way as from anywhere else, whatever else is going on here.
                         let _ = kill_process(getpid(), Signal::INT);
                     } else {
-                        self.queue.push(Input::Key(key));
+                        self.push(Input::Key(key));
                     }
                 }
             }
@@ -235,7 +216,7 @@ impl Listener {
 
     fn read_lines(&mut self) {
         let Some(lines) = &mut self.lines else { return };
-        let is_over = lines.read(&self.queue);
+        let is_over = lines.read(&self.sender);
         if is_over {
             self.lines = None;
         }
@@ -258,7 +239,7 @@ struct Lines {
 
 impl Lines {
     /// Takes everything that is there; gives whether that is all there will ever be.
-    fn read(&mut self, queue: &Queue) -> bool {
+    fn read(&mut self, sender: &Sender<Input>) -> bool {
         let mut bytes = [0; 4096];
         let is_over = loop {
             match self.pipe.read(&mut bytes) {
@@ -271,7 +252,7 @@ impl Lines {
         let end = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
         let end = if is_over { self.rest.len() } else { end };
         let whole: Vec<u8> = self.rest.drain(..end).collect();
-        String::from_utf8_lossy(&whole).lines().for_each(|line| queue.push(Input::Line(line.to_owned())));
+        String::from_utf8_lossy(&whole).lines().for_each(|line| _ = sender.try_send(Input::Line(line.to_owned())));
         is_over
     }
 }

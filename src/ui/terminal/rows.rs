@@ -19,7 +19,7 @@ const RULE_WIDTH: usize = 50;
 pub(super) enum Rank {
     /// One of several lines that go on and on.
     Passing,
-    /// Heading and rule of those.
+    /// Heading and rule of those; they go with the last one.
     Pane,
     Address,
     Blank,
@@ -68,6 +68,9 @@ pub(super) fn make_room(above: &mut Vec<Row>, below: &mut Vec<Row>, all: usize, 
                 rows.remove(index);
                 break;
             }
+        }
+        if !below.iter().any(|row| row.rank == Rank::Passing) {
+            below.retain(|row| row.rank != Rank::Pane);
         }
     }
 }

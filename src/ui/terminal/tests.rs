@@ -306,6 +306,19 @@ fn a_small_terminal_shows_what_matters_most() {
 }
 
 #[test]
+fn a_heading_and_its_rule_go_with_their_last_line() {
+    let mut snapshot = picture();
+    let line = |number| RecentLine { timestamp: NOW, agent: "dev".into(), message: "started".into(), number };
+    snapshot.recent = (0..5).map(|number| Arc::new(line(number))).collect();
+    for rows in 1..30 {
+        let shown = text(&draw(&snapshot, &after(&[], &snapshot), (80, rows)));
+        let has_lines = shown.contains("[dev] started");
+        assert_eq!(shown.contains("Recent:"), has_lines, "{rows} rows: {shown}");
+        assert!(shown.matches("──\n").count() <= if has_lines { 3 } else { 2 }, "{rows} rows: {shown}");
+    }
+}
+
+#[test]
 fn the_start_shows_every_image() {
     let building = |name: &str, text: Option<&str>| AgentStatus {
         state: AgentState::Building,

@@ -1,7 +1,5 @@
 //! Wishes of the person at the terminal. They take as long as a commit takes, so they are fulfilled on another thread.
 
-use std::thread::JoinHandle;
-
 use anyhow::Result;
 use crossbeam_channel::{Sender, bounded};
 
@@ -11,7 +9,8 @@ use crate::scheduler::handle::{Control, Handle};
 /// Wishes that may wait. A key that is held down makes more of them than are meant.
 const WAITING: usize = 4;
 
-/// The way to the thread; it ends when this is dropped and nothing waits any more.
+/// The way to the thread; it ends when this is dropped and nothing waits any more. Nobody waits for that: when the scheduler
+/// ends, so do its answers.
 pub(super) struct Wishes {
     sender: Sender<Control>,
 }
@@ -23,7 +22,7 @@ impl Wishes {
     /// When the system refuses one.
     pub(super) fn start(handle: Handle) -> Result<Self> {
         let (sender, wishes) = bounded::<Control>(WAITING);
-        let _thread: JoinHandle<_> = worker::spawn("ui-wishes", move || {
+        worker::spawn("ui-wishes", move || {
             for wish in wishes {
                 let refused = told(&wish);
                 if let (Err(refusal), Some((agent, what))) = (handle.control(wish), refused) {

@@ -1,14 +1,32 @@
 //! Figures and how they are printed.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::load::Measured;
 
+/// Figures that were printed, and those of them that miss their limit.
+static FIGURES: AtomicUsize = AtomicUsize::new(0);
+static MISSES: AtomicUsize = AtomicUsize::new(0);
+
 /// One line: what it is, what came out, what to compare it with, what it is to keep, and whether it does.
 #[expect(clippy::print_stdout, reason = "this is what the program is for")]
 pub(crate) fn print(what: &str, value: &str, reference: &str, limit: &Limit) {
+    FIGURES.fetch_add(1, Ordering::Relaxed);
+    MISSES.fetch_add(usize::from(!limit.is_kept), Ordering::Relaxed);
     let miss = if limit.is_kept { "" } else { "  <-- not kept" };
     println!("{what:<46} {value:>26}   {reference} (limit: {}){miss}", limit.text);
+}
+
+/// Prints the last line: whether all limits were kept, which is also the answer.
+#[expect(clippy::print_stdout, reason = "this is what the program is for")]
+pub(crate) fn conclude() -> bool {
+    let (figures, misses) = (FIGURES.load(Ordering::Relaxed), MISSES.load(Ordering::Relaxed));
+    match misses {
+        0 => println!("all {figures} limits are kept"),
+        misses => println!("{misses} of {figures} limits are NOT kept"),
+    }
+    misses == 0
 }
 
 /// What a figure is to keep.

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::super::{ModelChoice, providers};
 use super::{Fake, Format, Given, ask, choice, connect};
 use crate::env::Environment;
+use crate::secret::Secret;
 
 /// A provider, a model of it, and what the table of providers says: format, base URL, path, header and value of the
 /// key.
@@ -69,7 +70,7 @@ fn assert_sent(table: Value, key: Option<&str>, path: &str, auth: Option<[&str; 
     let base = table["baseUrl"].as_str().unwrap_or_default().replace("SERVER", &server.url);
     table["baseUrl"] = base.into();
     let what = table.to_string();
-    let choice = ModelChoice { key: key.map(crate::secret::Secret::new), ..choice(table) };
+    let choice = ModelChoice { key: key.map(Secret::new), ..choice(table) };
     let provider = providers::connect(&choice, &Environment::default(), &mut |_| {});
     ask(&mut *provider.unwrap_or_else(|error| panic!("{what}: {error}"))).1.unwrap();
     let request = server.received().remove(0);
@@ -141,6 +142,26 @@ fn a_server_of_ones_own_speaks_any_format_with_any_header_or_none() {
         table["authHeader"] = "API-Key".into();
         assert_sent(table, Some("key-for-tests"), path, Some(["api-key", "key-for-tests"]), format);
     }
+}
+
+/// Pasting leaves such things behind. No server would understand it, and waiting would not help.
+#[test]
+fn a_key_that_cannot_be_one_is_named_before_anything_is_sent() {
+    for format in Format::ALL {
+        for key in ["hunter2-\nhunter2", "hunter2-\u{200b}", "hunter2-\u{a0}x", "hunter2-\u{436}", "hunter2-\u{7f}"] {
+            let table = format.table("http://127.0.0.1:1");
+            let name = format!("{}_key", table["provider"].as_str().unwrap());
+            let choice = ModelChoice { key: Some(Secret::new(key)), ..choice(table) };
+            let error =
+                providers::connect(&choice, &Environment::default(), &mut |_| {}).err().expect("this is no key");
+            assert!(error.contains(&format!("the {name} credential has characters")), "{error}");
+            assert!(error.contains(&format!("al creds add {name}")) && !error.contains("hunter2"), "{error}");
+        }
+    }
+    let table = json!({"provider": "custom", "baseUrl": "http://x", "model": "m", "credential": "my_key:team"});
+    let choice = ModelChoice { key: Some(Secret::new("hunter2-\u{436}")), ..choice(table) };
+    let error = providers::connect(&choice, &Environment::default(), &mut |_| {}).err().unwrap();
+    assert!(error.contains("al creds add my_key:team"), "{error}");
 }
 
 /// The host as it is resolved and connected to. A proxy hears it, and nothing goes any further.

@@ -186,7 +186,14 @@ fn base_url(config: &ModelConfig, default: &str) -> Result<String, String> {
 fn key(choice: &ModelChoice) -> Result<Option<&str>, String> {
     let key = choice.key.as_ref().map(|key| key.expose().trim()).filter(|key| !key.is_empty());
     let provider = choice.config.provider.as_str();
-    match (key, choice.config.credential.as_deref()) {
+    let named = choice.config.credential.as_deref();
+    match (key, named) {
+        // As a header it could not be sent.
+        (Some(key), _) if !key.bytes().all(|byte| matches!(byte, b' '..=b'~')) => {
+            let name = named.map_or_else(|| format!("{provider}_key"), str::to_owned);
+            let what = format!("the {name} credential has characters that no key has");
+            Err(format!("{what}, perhaps from pasting; store it again with `al creds add {name}`"))
+        }
         (Some(key), _) => Ok(Some(key)),
         (None, Some(credential)) => Err(format!("missing {credential} credential (model.credential); run `al doctor`")),
         (None, None) if provider == "custom" => Ok(None),

@@ -35,7 +35,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Entries that are kept while the first one to show is looked for; when there are more, they are read once again.
 const KEPT: usize = 5000;
 /// Logs that belong to no agent.
-const OWN_LOGS: [&str; 2] = ["scheduler", "gateway"];
+pub(crate) const OWN_LOGS: [&str; 2] = ["scheduler", "gateway"];
 
 /// How entries are shown.
 struct View {

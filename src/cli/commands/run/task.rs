@@ -32,17 +32,24 @@ pub(super) fn trigger(args: &Run, cancel: &Cancel) -> Result<Trigger> {
         (Some(_), None, Some(_)) => conflict("--webhook <file>", "a task"),
         (Some(_), Some(_), None) => conflict("--prompt-file <file>", "a task"),
         (Some(prompt), None, None) => Ok(Trigger::Manual { prompt: Some(prompt.clone()) }),
-        (None, Some(file), None) => Ok(Trigger::Manual { prompt: Some(read(file, LONGEST_TASK, "the task", cancel)?) }),
-        (None, None, Some(file)) => webhook(&read(file, LONGEST_WEBHOOK, "the webhook", cancel)?, file),
+        (None, Some(file), None) => {
+            let input = Input { option: "--prompt-file", file, what: "the task", limit: LONGEST_TASK };
+            Ok(Trigger::Manual { prompt: Some(input.read(cancel)?) })
+        }
+        (None, None, Some(file)) => {
+            let input = Input { option: "--webhook", file, what: "the webhook", limit: LONGEST_WEBHOOK };
+            webhook(&input.read(cancel)?, &input.name())
+        }
         (None, None, None) => Ok(Trigger::Manual { prompt: None }),
     }
 }
 
-fn webhook(text: &str, file: &str) -> Result<Trigger> {
+/// `whence` is how errors name the file.
+fn webhook(text: &str, whence: &str) -> Result<Trigger> {
     const FORMS: &str = "it has to hold one JSON object: a webhook context with at least `source` and `event`, for example \
                          {\"source\":\"github\",\"event\":\"issues\",\"action\":\"labeled\",\"repo\":\"acme/app\",\"number\":42}, \
                          or a delivery as its provider sends it, {\"headers\":{…},\"body\":{…}}";
-    let Ok(Value::Object(given)) = serde_json::from_str(text) else { bail!("{file}: is not a JSON object; {FORMS}") };
+    let Ok(Value::Object(given)) = serde_json::from_str(text) else { bail!("{whence}: is not a JSON object; {FORMS}") };
     let malformed = |problem: String| format!("{problem}; {FORMS}");
     let now = UnixMs::now();
     let context = if RawDelivery::is_one(&given) {
@@ -53,26 +60,44 @@ fn webhook(text: &str, file: &str) -> Result<Trigger> {
     let receipt_id = given.get("receiptId").and_then(Value::as_str).filter(|id| !id.is_empty()).unwrap_or("local");
     match context {
         Ok(context) => Ok(Trigger::Webhook { context: context.into_json(receipt_id) }),
-        Err(problem) => bail!("{file}: {problem}"),
+        Err(problem) => bail!("{whence}: {problem}"),
     }
 }
 
-/// Reads a file, or standard input for `-`, as UTF-8 of at most `limit` bytes.
-fn read(file: &str, limit: u64, what: &str, cancel: &Cancel) -> Result<String> {
-    let (sender, received) = bounded(1);
-    let path = file.to_owned();
-    // On a thread of its own, because nothing ends a read from a terminal or a pipe; the end of the process does.
-    worker::spawn("input", move || {
-        let _ = sender.send(read_bytes(&path, limit + 1));
-    })?;
-    let bytes = select! {
-        recv(received) -> bytes => bytes.context("read input")?.with_context(|| format!("read {file}"))?,
-        recv(cancel.done()) -> _ => bail!("reading {file} was interrupted"),
-    };
-    if bytes.len() as u64 > limit {
-        bail!("{file}: {what} is longer than {} MiB", limit / 1024 / 1024);
+/// A file that an option names, or standard input for `-`.
+struct Input<'a> {
+    option: &'static str,
+    file: &'a str,
+    what: &'static str,
+    /// Most bytes.
+    limit: u64,
+}
+
+impl Input<'_> {
+    /// How errors name it: `--prompt-file task.md`.
+    fn name(&self) -> String {
+        let file = if self.file == "-" { "- (standard input)" } else { self.file };
+        format!("{} {file}", self.option)
     }
-    String::from_utf8(bytes).ok().with_context(|| format!("{file}: {what} is not valid UTF-8"))
+
+    /// Reads all of it as UTF-8.
+    fn read(&self, cancel: &Cancel) -> Result<String> {
+        let (name, limit) = (self.name(), self.limit);
+        let (sender, received) = bounded(1);
+        let path = self.file.to_owned();
+        // On a thread of its own, because nothing ends a read from a terminal or a pipe; the end of the process does.
+        worker::spawn("input", move || {
+            let _ = sender.send(read_bytes(&path, limit + 1));
+        })?;
+        let bytes = select! {
+            recv(received) -> bytes => bytes.context("read input")?.with_context(|| format!("{name}: cannot be read"))?,
+            recv(cancel.done()) -> _ => bail!("{name}: reading it was interrupted"),
+        };
+        if bytes.len() as u64 > limit {
+            bail!("{name}: {} is longer than {} MiB", self.what, limit / 1024 / 1024);
+        }
+        String::from_utf8(bytes).ok().with_context(|| format!("{name}: {} is not valid UTF-8", self.what))
+    }
 }
 
 fn read_bytes(file: &str, limit: u64) -> io::Result<Vec<u8>> {
@@ -167,13 +192,15 @@ mod tests {
     fn files_must_be_utf8() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("task");
+        let read = || {
+            let file = path.to_str().unwrap();
+            let input = Input { option: "--prompt-file", file, what: "the task", limit: 10 };
+            input.read(&Cancel::new()).unwrap_err().to_string()
+        };
+        let name = format!("--prompt-file {}", path.display());
         std::fs::write(&path, b"\xff").unwrap();
-        assert!(
-            read(path.to_str().unwrap(), 10, "the task", &Cancel::new()).unwrap_err().to_string().contains("UTF-8")
-        );
+        assert_eq!(read(), format!("{name}: the task is not valid UTF-8"));
         std::fs::write(&path, b"0123456789x").unwrap();
-        assert!(
-            read(path.to_str().unwrap(), 10, "the task", &Cancel::new()).unwrap_err().to_string().contains("longer")
-        );
+        assert_eq!(read(), format!("{name}: the task is longer than 0 MiB"));
     }
 }

@@ -1,5 +1,6 @@
 //! What is measured, part by part.
 
+pub(crate) mod commands;
 pub(crate) mod idle;
 pub(crate) mod load;
 pub(crate) mod runs;
