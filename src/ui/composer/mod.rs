@@ -57,7 +57,7 @@ impl Composer {
         Ok(Self { keyboard: Keyboard::waking(wake), out, style, modes, history: Vec::new(), quiet })
     }
 
-    /// Puts the terminal back as it was, when the process ends from another thread.
+    /// Gives what puts the terminal back as it was, for the case that another thread ends the process.
     pub fn restorer(&self) -> impl FnOnce() + Send + 'static {
         self.quiet.restorer()
     }

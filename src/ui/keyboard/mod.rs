@@ -56,7 +56,7 @@ impl Quiet {
         Ok(Self { mode: Arc::new(RawMode::enter(CtrlC::Signal)?) })
     }
 
-    /// Puts the terminal back as it was, when the process ends from another thread.
+    /// Gives what puts the terminal back as it was, for the case that another thread ends the process.
     pub(super) fn restorer(&self) -> impl FnOnce() + Send + 'static {
         let mode = Arc::clone(&self.mode);
         move || mode.leave()
