@@ -42,7 +42,7 @@ pub struct Composer {
     modes: [String; 2],
     /// Messages of this conversation, oldest first.
     history: Vec<String>,
-    _quiet: Quiet,
+    quiet: Quiet,
 }
 
 impl Composer {
@@ -54,7 +54,12 @@ impl Composer {
         let quiet = Quiet::begin()?;
         let (out, style) = interactive();
         let modes = if style.live { modes(&|name| std::env::var(name).ok()) } else { Default::default() };
-        Ok(Self { keyboard: Keyboard::waking(wake), out, style, modes, history: Vec::new(), _quiet: quiet })
+        Ok(Self { keyboard: Keyboard::waking(wake), out, style, modes, history: Vec::new(), quiet })
+    }
+
+    /// Gives what puts the terminal back as it was, for the case that another thread ends the process.
+    pub fn restorer(&self) -> impl FnOnce() + Send + 'static {
+        self.quiet.restorer()
     }
 
     /// Has a message typed.

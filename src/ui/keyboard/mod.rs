@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io::{PipeReader, Stdin};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -47,12 +48,24 @@ pub(super) enum Key {
 
 /// Keeps a terminal from showing what is typed while nobody reads it, for as long as it lives. Ctrl-C is a signal then.
 pub(super) struct Quiet {
-    _mode: RawMode,
+    mode: Arc<RawMode>,
 }
 
 impl Quiet {
     pub(super) fn begin() -> Result<Self> {
-        Ok(Self { _mode: RawMode::enter(CtrlC::Signal)? })
+        Ok(Self { mode: Arc::new(RawMode::enter(CtrlC::Signal)?) })
+    }
+
+    /// Gives what puts the terminal back as it was, for the case that another thread ends the process.
+    pub(super) fn restorer(&self) -> impl FnOnce() + Send + 'static {
+        let mode = Arc::clone(&self.mode);
+        move || mode.leave()
+    }
+}
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        self.mode.leave();
     }
 }
 

@@ -36,6 +36,8 @@ struct State {
     wake: Option<PipeWriter>,
     groups: ToolGroups,
     directories: Vec<PathBuf>,
+    /// Puts the terminal back as it was.
+    restore: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl Signals {
@@ -53,6 +55,7 @@ impl Signals {
             wake: Some(writer),
             groups,
             directories: Vec::new(),
+            restore: None,
         })));
         let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal));
         let mut incoming = Incoming::new(wanted).context("take over signals")?;
@@ -112,15 +115,23 @@ impl Signals {
         self.lock().directories.extend(directories);
     }
 
+    /// How the terminal is put back as it was, however the process ends.
+    pub(super) fn restore_at_the_end(&self, restore: impl FnOnce() + Send + 'static) {
+        self.lock().restore = Some(Box::new(restore));
+    }
+
     /// Nothing may keep the process from ending, and nothing secret may be left by it. Usually it has ended before.
     fn see_to_the_end(&self, signal: i32) {
         thread::sleep(LAST_GRACE);
-        let (groups, directories) = {
-            let state = self.lock();
-            (state.groups.clone(), state.directories.clone())
+        let (groups, directories, restore) = {
+            let mut state = self.lock();
+            (state.groups.clone(), std::mem::take(&mut state.directories), state.restore.take())
         };
         groups.close();
         directories.iter().for_each(|directory| drop(fs::remove_dir_all(directory)));
+        if let Some(restore) = restore {
+            restore();
+        }
         std::process::exit(128 + signal);
     }
 
@@ -169,6 +180,7 @@ mod tests {
             wake: None,
             groups: ToolGroups::default(),
             directories: Vec::new(),
+            restore: None,
         }
     }
 
