@@ -2,7 +2,7 @@
 
 use argh::FromArgs;
 
-/// Commands that can print JSON and have nothing else to say: `al version`, `al creds ls`, `al creds types`, `al env list`.
+/// Commands that can print JSON and take nothing else: `al version`, `al creds ls`, `al creds types`, `al env list`.
 #[derive(FromArgs, Debug)]
 pub(crate) struct OnlyJson {
     /// print JSON

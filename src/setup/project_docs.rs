@@ -24,7 +24,7 @@ pub struct Stale {
 pub enum Why {
     /// It is a link to nothing.
     Dangling,
-    /// This release wrote it, and nobody has changed it since, but for its mark.
+    /// It is the text of this release, but for its mark.
     Mark { release: String },
     /// Another release wrote it; whether somebody has changed it since cannot be told.
     Older { release: String },
@@ -62,8 +62,8 @@ impl Stale {
     }
 }
 
-/// The files of a project that could be replaced. Those without our mark are somebody's own; a link to a file that is there
-/// is left alone.
+/// The files of a project that could be replaced. Those without our mark are somebody's own; a link to a file that is
+/// there is left alone.
 ///
 /// # Errors
 /// A file that cannot be read.
