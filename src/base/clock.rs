@@ -21,6 +21,11 @@ impl UnixMs {
         DateTime::parse_from_rfc3339(text).ok().map(|instant| Self(instant.timestamp_millis()))
     }
 
+    /// Reads the date of an HTTP header, `Sun, 06 Nov 1994 08:49:37 GMT`.
+    pub fn parse_http_date(text: &str) -> Option<Self> {
+        DateTime::parse_from_rfc2822(text.trim()).ok().map(|instant| Self(instant.timestamp_millis()))
+    }
+
     /// UTC ISO 8601 with milliseconds, `2026-01-02T03:04:05.000Z`.
     pub fn to_iso(self) -> String {
         self.utc().to_rfc3339_opts(SecondsFormat::Millis, true)

@@ -2,7 +2,7 @@
 
 use argh::FromArgs;
 
-/// Commands that can print JSON and have nothing else to say: `al version`, `al creds ls`, `al creds types`, `al env list`.
+/// Commands that can print JSON and take nothing else: `al version`, `al creds ls`, `al creds types`, `al env list`.
 #[derive(FromArgs, Debug)]
 pub(crate) struct OnlyJson {
     /// print JSON
@@ -342,6 +342,9 @@ pub(crate) struct Doctor {
     /// print JSON
     #[argh(switch)]
     pub(crate) json: bool,
+    /// also what is no trouble
+    #[argh(switch)]
+    pub(crate) verbose: bool,
     /// leave credentials out
     #[argh(switch)]
     pub(crate) skip_creds: bool,
@@ -363,6 +366,7 @@ impl Doctor {
             expose: false,
             strict: false,
             json: false,
+            verbose: false,
             skip_creds: false,
             skip_host: false,
             online: false,

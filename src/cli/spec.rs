@@ -175,6 +175,7 @@ pub(crate) static COMMANDS: &[Command] = &[
             Opt { alias: Some("check"), ..HEADLESS },
             switch(Some('e'), "expose", "check as for a gateway that is reachable from outside"),
             switch(None, "strict", "treat warnings as errors"),
+            switch(Some('v'), "verbose", "also list stored credentials that nothing here names"),
             switch(None, "skip-creds", "do not look at credentials"),
             switch(None, "skip-host", "do not look at this machine: Docker, disk, ports"),
             switch(None, "online", "ask the providers of models whether they accept keys and know models"),

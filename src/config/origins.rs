@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use toml::Value;
+use toml::{Table, Value};
 
 use super::home::{Home, Selection};
 use super::layers::{Layer, Merged, dotted};
@@ -48,50 +48,41 @@ pub fn origins(dir: &Path, home: &Home, selection: &Selection) -> Result<(Option
 pub fn origins_of_agent(dir: &Path, home: &Home, selection: &Selection, agent: &str) -> Result<Vec<Origin>> {
     let name = format!("agents/{agent}/{}", super::agent::FILE);
     let own = Layer::read(&dir.join(&name), &name).map_err(ConfigError)?;
-    let has = |key: &str| own.table.contains_key(key);
-    let timeout = if has("timeout") { None } else { Some("timeout") };
-    let inherits_model = !has("model") && !has("models");
-    let named: Vec<String> = own
-        .table
-        .get("models")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .map(|name| format!("models.{name}."))
-        .collect();
-    let inherits_harness = !has("harness");
-    let single = Merged::single(own);
+    let own = Merged::single(own);
     let mut found = Vec::new();
-    for (key, value) in &single.table {
-        walk(&single, dotted("", key), key, value, &mut found);
+    for (key, value) in &own.table {
+        walk(&own, dotted("", key), key, value, &mut found);
     }
-    let is_own = |key: &str, found: &[Origin]| found.iter().any(|origin| origin.key == key);
     let (_, of_project) = origins(dir, home, selection)?;
-    for mut origin in of_project {
-        let key = origin.key.as_str();
-        if key == "local.timeout"
-            && let Some(timeout) = timeout
-        {
-            origin.key = timeout.to_owned();
-        } else if !((inherits_model && key.starts_with("model."))
-            || (inherits_harness && key.starts_with("harness."))
-            || key.starts_with("limits.")
-            || named.iter().any(|named| key.starts_with(named.as_str())))
-        {
-            continue;
-        }
-        if !is_own(&origin.key, &found) {
+    let inherited = of_project.into_iter().filter_map(|origin| inherited(&own.table, origin));
+    let default = |(key, value): (&str, i64)| Origin {
+        key: key.to_owned(),
+        value: Value::Integer(value),
+        file: DEFAULT.to_owned(),
+    };
+    for origin in inherited.chain([("scale", DEFAULT_SCALE), ("timeout", DEFAULT_TIMEOUT)].map(default)) {
+        if found.iter().all(|known: &Origin| known.key != origin.key) {
             found.push(origin);
-        }
-    }
-    for (key, value) in [("scale", DEFAULT_SCALE), ("timeout", DEFAULT_TIMEOUT)] {
-        if !is_own(key, &found) {
-            found.push(Origin { key: key.to_owned(), value: Value::Integer(value), file: DEFAULT.to_owned() });
         }
     }
     found.sort_by(|a, b| a.key.cmp(&b.key));
     Ok(found)
+}
+
+/// A value of the project as it counts for an agent with this file; `None` when it does not.
+fn inherited(own: &Table, origin: Origin) -> Option<Origin> {
+    let key = origin.key.as_str();
+    if key == "local.timeout" {
+        return Some(Origin { key: "timeout".to_owned(), ..origin });
+    }
+    let has = |name: &str| own.contains_key(name);
+    let is_of = |name: &str| key.starts_with(&format!("{}.", dotted("models", name)));
+    let names = own.get("models").and_then(Value::as_array).into_iter().flatten();
+    let counts = key.starts_with("limits.")
+        || (key.starts_with("model.") && !has("model") && !has("models"))
+        || (key.starts_with("harness.") && !has("harness"))
+        || names.filter_map(Value::as_str).any(is_of);
+    counts.then_some(origin)
 }
 
 /// `parent` is the name of the table that `value` stands in, or its own at the top.

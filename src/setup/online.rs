@@ -9,9 +9,10 @@ use shims::env::Environment;
 use shims::wire::config::ModelConfig;
 
 use crate::base::Secret;
+use crate::base::clock::UnixMs;
 use crate::base::error::CredentialError;
 use crate::base::text::{edit_distance, percent_encode, single_line};
-use crate::base::web::{Address, Limits, Request, Web};
+use crate::base::web::{Address, Answer, Limits, Request, Web};
 use crate::config::Loaded;
 use crate::credentials::Store;
 use crate::credentials::format::check_oauth;
@@ -19,6 +20,8 @@ use crate::model::names::CredentialRef;
 
 const LIMITS: Limits =
     Limits { connect: Duration::from_secs(10), whole: Duration::from_secs(10), answer_bytes: 8 << 20 };
+/// A clock that is more than this apart from others is wrong.
+const LARGEST_SKEW: Duration = Duration::from_secs(60);
 /// How many ids are suggested in the place of an unknown one.
 const SUGGESTED: usize = 5;
 
@@ -27,6 +30,8 @@ const SUGGESTED: usize = 5;
 pub struct Answers {
     /// What is fine, and who could not be asked.
     pub notes: Vec<String>,
+    /// What is not as it should be on this machine.
+    pub warnings: Vec<String>,
     /// Keys that are refused and models that nobody knows.
     pub refused: Vec<String>,
 }
@@ -69,7 +74,7 @@ pub fn check(loaded: &Loaded, store: &Store, environment: &Environment) -> Resul
             seen.push(what);
             let key = reference.as_ref().map(|reference| store.read(reference, "token")).transpose()?.flatten();
             let name = format!("{}:{}", model.provider, model.model);
-            match ask(model, key.as_ref(), environment) {
+            match ask(model, key.as_ref(), environment, &mut answers.warnings) {
                 Said::Fine => answers.notes.push(format!("{name} accepts the key")),
                 Said::Nothing(why) => answers.notes.push(format!("{name} was not asked: {}", single_line(&why))),
                 Said::No(why) => answers.refused.push(format!("{name}: {}", single_line(&why))),
@@ -85,7 +90,7 @@ enum Said {
     Nothing(String),
 }
 
-fn ask(model: &ModelConfig, key: Option<&Secret>, environment: &Environment) -> Said {
+fn ask(model: &ModelConfig, key: Option<&Secret>, environment: &Environment, warnings: &mut Vec<String>) -> Said {
     if model.provider == "anthropic"
         && let Some(token) = key.map(Secret::expose).filter(|_| model.auth_type.as_deref() == Some("oauth_token"))
     {
@@ -108,7 +113,11 @@ fn ask(model: &ModelConfig, key: Option<&Secret>, environment: &Environment) -> 
     }
     let request = Request { path: &path, headers: &headers, ..Request::default() };
     let sent = Web::to(&address, environment).map_err(|why| why.to_string());
-    match sent.and_then(|web| web.send(request, LIMITS).map_err(|failure| failure.reason)) {
+    let answered = sent.and_then(|web| web.send(request, LIMITS).map_err(|failure| failure.reason));
+    if let Ok(answer) = &answered {
+        compare_clocks(answer, warnings);
+    }
+    match answered {
         Err(why) => Said::Nothing(why),
         Ok(answer) => match answer.status {
             401 | 403 => Said::No(format!("the key is refused (HTTP {})", answer.status)),
@@ -117,6 +126,18 @@ fn ask(model: &ModelConfig, key: Option<&Secret>, environment: &Environment) -> 
             200..300 => listed(&model.model, &answer.body),
             status => Said::Nothing(format!("it answered with HTTP {status}")),
         },
+    }
+}
+
+/// Says once how far this machine's clock is from that of whoever has answered.
+fn compare_clocks(answer: &Answer, warnings: &mut Vec<String>) {
+    let Some(theirs) = answer.header("date").and_then(UnixMs::parse_http_date) else { return };
+    let ours = UnixMs::now();
+    let (apart, how) = if ours > theirs { (ours.since(theirs), "ahead") } else { (theirs.since(ours), "behind") };
+    if apart > LARGEST_SKEW && warnings.is_empty() {
+        let seconds = apart.as_secs();
+        warnings
+            .push(format!("the clock of this machine is {seconds} s {how}; set it, or schedules fire at wrong times"));
     }
 }
 

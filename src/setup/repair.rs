@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use shims::credential_types;
@@ -10,8 +11,9 @@ use shims::env::Environment;
 
 use super::creds::label;
 use super::doctor::{Checked, Report, missing_error};
+use super::project_docs;
 use crate::base::error::CredentialError;
-use crate::base::prompt::Prompter;
+use crate::base::prompt::{Preset, Prompter};
 use crate::credentials::api_key::{Generated, ensure_key};
 use crate::credentials::flow::{Answer, Flow};
 use crate::credentials::{Status, Store};
@@ -103,6 +105,21 @@ impl Repair<'_> {
             }
             (_, Generated::No) => self.prompter.say("\nGateway API key:\n  [ok] Gateway API key already configured."),
         }
+    }
+
+    /// Offers to replace the texts for assistants that an older release wrote.
+    ///
+    /// # Errors
+    /// When nobody answers, or a file cannot be read or written.
+    pub fn project_docs(&mut self, project: &Path) -> Result<()> {
+        for stale in project_docs::stale(project)? {
+            let preset = if stale.is_harmless() { Preset::Yes } else { Preset::No };
+            if self.prompter.confirm(&stale.question(), preset)? {
+                stale.refresh()?;
+                self.prompter.say(&format!("  [fixed] {} is that of this release", stale.path.display()))?;
+            }
+        }
+        Ok(())
     }
 
     /// Closes what others could look into.

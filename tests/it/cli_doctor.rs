@@ -569,6 +569,9 @@ fn providers_are_asked_about_keys_and_models_only_when_that_is_wanted() {
     assert!(good.expect(0).stdout.contains("groq:openai/gpt-oss-120b accepts the key"), "{}", good.stdout);
     let unknown = ask("HTTP/1.1 200 OK\r\nContent-Length: 38\r\n\r\n{\"data\":[{\"id\":\"openai/gpt-oss-20b\"}]}");
     assert!(unknown.expect(1).stderr.contains("near it: openai/gpt-oss-20b"), "{}", unknown.stderr);
+    let wrong_clock = ask("HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Length: 2\r\n\r\n{}");
+    let warning = "  [warn] the clock of this machine is ";
+    assert!(wrong_clock.expect(0).stderr.contains(warning) && wrong_clock.stderr.contains(" s ahead; set it"));
     let refused = ask("HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n");
     assert!(
         refused.expect(1).stderr.contains("the key is refused (HTTP 401)") && !refused.stderr.contains("gsk_secret")
@@ -697,4 +700,42 @@ fn start_and_stat_say_what_is_wrong_with_bad_projects() {
             complaints.push(format!("start ends with {status}, lacking {lacking:?}:\n{out}{err}"));
         }
     });
+}
+
+#[test]
+fn what_is_stored_and_not_needed_is_listed_when_asked_for() {
+    let project = wanting();
+    for kind in ["mintlify_token", "netlify_token", "gateway_api_key"] {
+        let field = if kind == "gateway_api_key" { "key" } else { "token" };
+        project.credential(kind, field, "x");
+    }
+    project.al(&["creds", "add", "github_webhook_secret:hub", "--stdin"]).stdin("x").run().expect(0);
+    let line = "  [note] Netlify Personal Access Token (netlify_token) is stored, and nothing here names it\n";
+    let done = project.al(&["doctor", "-H", "--skip-host", "-v"]).run();
+    assert_eq!(done.expect(0).stdout.matches("nothing here names it").count(), 1, "{}", done.stdout);
+    assert!(done.stdout.contains(line), "{}", done.stdout);
+    assert!(!project.al(&["doctor", "-H", "--skip-host"]).run().stdout.contains("names it"));
+    let done = project.al(&["doctor", "--json", "--skip-host", "-v"]).run();
+    let report: Value = serde_json::from_str(&done.expect(0).stdout).unwrap();
+    assert!(report["notes"].to_string().contains("netlify_token"), "{report}");
+}
+
+#[test]
+fn a_person_is_asked_whether_texts_of_older_releases_are_to_be_replaced() {
+    let project = wanting();
+    project.credential("gateway_api_key", "key", "x");
+    project.write("agents/dev/agent-config.toml", "schedule = '@daily'\n");
+    project.write("AGENTS.md", "Old, and mine.\n\n<!-- action-llama 0.1.0 -->\n");
+    std::os::unix::fs::symlink("node_modules/x/AGENTS.md", project.root().join("CLAUDE.md")).unwrap();
+    let mut al = project.al(&["doctor", "--skip-host"]).on_pty();
+    al.answer("Changes of your own would be lost. (y/N)", "").answer("is a link to nothing.", "y");
+    assert_eq!(al.finish().0, 0);
+    let read = |name: &str| fs::read_to_string(project.root().join(name)).unwrap();
+    assert!(read("AGENTS.md").starts_with("Old") && read("CLAUDE.md").contains("Action Llama Project"));
+    let mut al = project.al(&["doctor", "--skip-host"]).on_pty();
+    al.answer("is of release 0.1.0.", "y").wait_for("[fixed]");
+    assert_eq!(al.finish().0, 0);
+    assert_eq!(read("AGENTS.md"), read("CLAUDE.md"));
+    // Whoever cannot be asked is not bothered.
+    assert!(!project.al(&["doctor", "-H", "--skip-host"]).run().stdout.contains("release"));
 }

@@ -128,19 +128,11 @@ fn tables_are_the_same_on_a_pipe_and_on_any_terminal() {
 #[test]
 fn lists_of_credentials_and_environments_and_the_doctor_are_the_same_everywhere() {
     let project = project();
-    expect![[r#"
-
-          SSH Key & Git Identity (git_ssh)
-            git_ssh:bot  (email, username)
-
-          GitHub Personal Access Token (github_token)
-            github_token  (token)
-
-          GitHub Webhook Secret (github_webhook_secret)
-            github_webhook_secret  (secret)
-
-    "#]]
-    .assert_eq(&everywhere(&project, &["creds", "ls"]));
+    // Every line is indented, which `expect!` would take away.
+    let stored = "\n  SSH Key & Git Identity (git_ssh)\n    git_ssh:bot  (email, username)\n\n  GitHub Personal Access Token \
+                  (github_token)\n    github_token  (token)\n\n  GitHub Webhook Secret (github_webhook_secret)\n    \
+                  github_webhook_secret  (secret)\n\n";
+    assert_eq!(everywhere(&project, &["creds", "ls"]), stored);
     expect![[r#"
         Environments:
           prod (server)

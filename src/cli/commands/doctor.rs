@@ -16,7 +16,7 @@ use crate::config::{self, Finding, Home, Loaded, Selection, Severity};
 use crate::credentials::Store;
 use crate::setup::doctor::{Options, Report, Scope, Strictness, Verbosity, check};
 use crate::setup::repair::{self, Repair};
-use crate::setup::{host, online};
+use crate::setup::{host, online, unreferenced};
 use crate::ui::dialogs::Terminal;
 
 /// Exit status of a report in JSON that has something wrong in it.
@@ -78,17 +78,25 @@ impl Look<'_> {
         repair.gateway_key()?;
         repair.modes()?;
         self.more()?;
+        repair.project_docs(&self.loaded.project.dir)?;
         repair::conclude(&missing)
+    }
+
+    /// What this machine makes of the project, and what is stored on it.
+    fn of_host(&self) -> Result<Vec<Finding>> {
+        let mut found = if self.args.skip_host { Vec::new() } else { host::check(self.loaded, self.environment) };
+        if self.args.verbose && !self.args.skip_creds {
+            found.extend(unreferenced::check(self.loaded, self.store)?);
+        }
+        Ok(found)
     }
 
     /// What goes beyond the project's own files.
     fn more(&self) -> Result<()> {
-        if !self.args.skip_host {
-            for finding in host::check(self.loaded, self.environment) {
-                match finding.severity {
-                    Severity::Note => writeln!(std::io::stdout(), "  [note] {finding}")?,
-                    _ => writeln!(std::io::stderr(), "  [warn] {finding}")?,
-                }
+        for finding in self.of_host()? {
+            match finding.severity {
+                Severity::Note => writeln!(std::io::stdout(), "  [note] {finding}")?,
+                _ => writeln!(std::io::stderr(), "  [warn] {finding}")?,
             }
         }
         if !self.args.online {
@@ -98,13 +106,16 @@ impl Look<'_> {
         for note in &answers.notes {
             writeln!(std::io::stdout(), "  [note] {note}")?;
         }
+        for warning in &answers.warnings {
+            writeln!(std::io::stderr(), "  [warn] {warning}")?;
+        }
         answers.conclude()
     }
 
     /// One document with everything; nobody is asked.
     fn json(&self, mut report: Report) -> Result<u8> {
-        if !self.args.skip_host && report.errors.is_empty() {
-            let found: Vec<Finding> = host::check(self.loaded, self.environment);
+        if report.errors.is_empty() {
+            let found = self.of_host()?;
             let (notes, warnings): (Vec<_>, Vec<_>) =
                 found.into_iter().partition(|finding| finding.severity == Severity::Note);
             report.notes.extend(notes);
@@ -117,6 +128,7 @@ impl Look<'_> {
             let answers = online::check(self.loaded, self.store, self.environment)?;
             let finding = |severity, text: &String| Finding::whole(severity, "", text.clone());
             report.notes.extend(answers.notes.iter().map(|text| finding(Severity::Note, text)));
+            report.warnings.extend(answers.warnings.iter().map(|text| finding(Severity::Warning, text)));
             report.errors.extend(answers.refused.iter().map(|text| finding(Severity::Error, text)));
         }
         let document = report.to_json(&self.loaded.discovered);
