@@ -208,8 +208,12 @@ impl Layers {
             None => dockerfile::default_agent(&base.reference, base.programs),
         };
         add_baked_files(&mut context, agent);
-        self.ensure(&image_name(&agent.agent), context, &transformed, base, known, progress)
-            .with_context(|| format!("build image of agent {}", agent.agent))
+        self.ensure(&image_name(&agent.agent), context, &transformed, base, known, progress).with_context(|| {
+            match &agent.dockerfile {
+                Some(file) => format!("build image of agent {} from {}", agent.agent, file.name),
+                None => format!("build image of agent {}", agent.agent),
+            }
+        })
     }
 
     fn ensure(

@@ -248,7 +248,8 @@ fn a_failing_build_shows_why() {
         let base = project.base();
         let error = project.layers.ensure_agent(&project.known(), &base, &project.agent, &mut |_| {}).unwrap_err();
         let text = format!("{error:#}");
-        assert!(text.contains(&format!("build image of agent {}", project.agent.agent)), "{text}");
+        let name = &project.agent.agent;
+        assert!(text.contains(&format!("build image of agent {name} from agents/dev/Dockerfile")), "{text}");
         assert!(text.contains("Docker build failed (exit ") && text.contains("the reason is this"), "{text}");
     }
 }

@@ -49,7 +49,7 @@ impl Draft {
             Key::End => self.cursor = self.line_end(self.cursor),
             Key::Up => self.up(history),
             Key::Down => self.down(history),
-            Key::Char(_) | Key::Other => {}
+            Key::Char(_) | Key::Escape | Key::Other => {}
         }
         Reaction::Edited
     }

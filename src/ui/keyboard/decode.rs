@@ -1,6 +1,8 @@
 //! From the bytes that a terminal sends to keys. Pure but for where the bytes come from.
 
-use anyhow::Result;
+use std::collections::VecDeque;
+
+use anyhow::{Context as _, Result};
 
 use super::Key;
 
@@ -22,6 +24,31 @@ pub(super) struct Decoder {
     after_return: bool,
 }
 
+/// The keys of what was typed at once. A sequence that is cut in the middle is one that the reader's buffer was too small
+/// for, which no key of a terminal is; what is left of it means nothing.
+pub(in crate::ui) fn keys(bytes: &[u8]) -> Vec<Key> {
+    let mut bytes: VecDeque<u8> = bytes.iter().copied().collect();
+    let mut decoder = Decoder::default();
+    let mut keys = Vec::new();
+    while !bytes.is_empty() {
+        match decoder.next(&mut bytes) {
+            Ok(key) => keys.push(key),
+            Err(_) => break,
+        }
+    }
+    keys
+}
+
+impl Bytes for VecDeque<u8> {
+    fn next(&mut self) -> Result<u8> {
+        self.pop_front().context("the bytes end in the middle of a key")
+    }
+
+    fn is_empty(&self) -> bool {
+        self.is_empty()
+    }
+}
+
 /// Modifiers in a key's sequence, less one: Shift, Alt, Ctrl.
 const SHIFT: u32 = 1;
 const ALT: u32 = 2;
@@ -38,7 +65,7 @@ impl Decoder {
                     self.pasting = false;
                     Key::Interrupt
                 }
-                27 if bytes.is_empty() && !self.pasting => Key::Other,
+                27 if bytes.is_empty() && !self.pasting => Key::Escape,
                 27 => match self.sequence(bytes)? {
                     Some(key) => key,
                     None => continue,
@@ -172,38 +199,11 @@ fn character(first: u8, bytes: &mut dyn Bytes) -> Result<Key> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
-
-    use anyhow::bail;
-
     use super::*;
-
-    impl Bytes for VecDeque<u8> {
-        fn next(&mut self) -> Result<u8> {
-            match self.pop_front() {
-                Some(byte) => Ok(byte),
-                None => bail!("the bytes end in the middle of a key"),
-            }
-        }
-
-        fn is_empty(&self) -> bool {
-            self.is_empty()
-        }
-    }
 
     #[track_caller]
     fn case(bytes: &str, expected: &[Key]) {
-        let mut bytes: VecDeque<u8> = bytes.bytes().collect();
-        let mut decoder = Decoder::default();
-        let mut keys = Vec::new();
-        while !bytes.is_empty() {
-            match decoder.next(&mut bytes) {
-                Ok(key) => keys.push(key),
-                // It waits for the key behind the beginning or end of what is pasted.
-                Err(_) => break,
-            }
-        }
-        assert_eq!(keys, expected);
+        assert_eq!(keys(bytes.as_bytes()), expected);
     }
 
     #[test]
@@ -212,7 +212,7 @@ mod tests {
         case("\r\n\t", &[Key::Enter, Key::Enter, Key::Char(' ')]);
         case("\x01\x05\x15\x17\x0B", &[Key::Home, Key::End, Key::Clear, Key::ClearWord, Key::ClearRest]);
         case("\x03\x04\x7F\x08", &[Key::Interrupt, Key::Eof, Key::Backspace, Key::Backspace]);
-        case("\x1B", &[Key::Other]);
+        case("\x1B", &[Key::Escape]);
     }
 
     #[test]

@@ -16,6 +16,8 @@ mod decode;
 
 use decode::{Bytes, Decoder};
 
+pub(super) use decode::keys;
+
 /// What a person pressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Key {
@@ -43,6 +45,7 @@ pub(super) enum Key {
     Interrupt,
     /// Ctrl-D.
     Eof,
+    Escape,
     Other,
 }
 

@@ -1,8 +1,8 @@
 //! What keys do: the selection, what is shown below the table, the question before a kill. Pure.
 
-use super::keys::Key;
 use crate::model::status::AgentStatus;
 use crate::scheduler::handle::{Control, Snapshot};
+use crate::ui::keyboard::Key;
 
 /// What a person has chosen so far.
 #[derive(Debug, Default)]
@@ -76,7 +76,7 @@ impl Controls {
                 let agent = self.selected.as_ref().and_then(|name| snapshot.agents.get(name))?;
                 return self.of_agent(char, agent);
             }
-            Key::Interrupt => {}
+            _ => {}
         }
         None
     }

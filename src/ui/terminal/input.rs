@@ -16,9 +16,9 @@ use rustix::termios::tcgetpgrp;
 use signal_hook::consts::{SIGCONT, SIGTSTP, SIGWINCH};
 use signal_hook::low_level::pipe;
 
-use super::keys::{Key, decode};
 use crate::base::worker;
 use crate::scheduler::handle::Handle;
+use crate::ui::keyboard::{Key, keys};
 
 /// Most that may wait to be looked at; what comes then is lost. Of keys nobody types so many ahead.
 const WAITING: usize = 1000;
@@ -200,7 +200,7 @@ impl Listener {
         let mut bytes = [0; 1024];
         match rustix::io::read(stdin, &mut bytes) {
             Ok(count @ 1..) => {
-                for key in decode(&bytes[..count]) {
+                for key in keys(&bytes[..count]) {
                     if key == Key::Interrupt {
                         // The same way as from anywhere else, whatever else is going on here.
                         let _ = kill_process(getpid(), Signal::INT);

@@ -31,7 +31,6 @@ mod controls;
 mod format;
 mod frame;
 mod input;
-mod keys;
 mod log_lines;
 mod rows;
 mod table;
