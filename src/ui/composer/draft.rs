@@ -36,6 +36,7 @@ impl Draft {
             Key::Eof if self.chars.is_empty() => return Reaction::Ended,
             Key::Char(c) if !c.is_control() || c == '\t' => self.insert(c),
             Key::NewLine => self.insert('\n'),
+            Key::Tab => self.insert(' '),
             Key::Backspace => self.delete(self.cursor.saturating_sub(1), self.cursor),
             Key::Delete | Key::Eof => self.delete(self.cursor, (self.cursor + 1).min(self.chars.len())),
             Key::Clear => self.delete(self.line_start(self.cursor), self.cursor),

@@ -24,7 +24,7 @@ pub(super) fn lay_out(chars: &[char], cursor: usize, width: usize, height: usize
     let (mut row, mut used) = (PROMPT.to_owned(), 0);
     let mut at_cursor = None;
     for (at, c) in chars.iter().enumerate() {
-        let needed = if *c == '\n' { 0 } else { columns(*c) };
+        let needed = if *c == '\n' { 0 } else { columns(visible(*c)) };
         if used + needed > room {
             rows.push(std::mem::replace(&mut row, INDENT.to_owned()));
             used = 0;
@@ -54,14 +54,14 @@ pub(super) fn window(chars: &[char], cursor: usize, width: usize) -> Layout {
     let room = width.saturating_sub(PROMPT.len() + 1).max(4);
     let mut start = cursor;
     let mut used = 0;
-    while start > 0 && used + columns(chars[start - 1]) <= room {
+    while start > 0 && used + columns(visible(chars[start - 1])) <= room {
         start -= 1;
-        used += columns(chars[start]);
+        used += columns(visible(chars[start]));
     }
     let before: String = PROMPT.chars().chain(chars[start..cursor].iter().map(|c| visible(*c))).collect();
     let mut row = before.clone();
     for c in &chars[cursor..] {
-        used += columns(*c);
+        used += columns(visible(*c));
         if used > room {
             break;
         }
@@ -94,6 +94,11 @@ mod tests {
             (layout.rows, layout.row, layout.before.as_str()),
             (rows.iter().map(|row| (*row).to_owned()).collect(), row, before)
         );
+    }
+
+    #[test]
+    fn what_is_shown_as_a_blank_takes_one_column() {
+        case("\t\t\t\t\t\t\tab", 9, &[">        ", "  ab"], 1, "  ab");
     }
 
     #[test]

@@ -17,6 +17,7 @@ impl Line {
                 self.chars.insert(self.cursor, c);
                 self.cursor += 1;
             }
+            Key::Tab => self.apply(Key::Char(' ')),
             Key::Backspace if self.cursor > 0 => {
                 self.cursor -= 1;
                 self.chars.remove(self.cursor);

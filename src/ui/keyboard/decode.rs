@@ -98,6 +98,9 @@ impl Decoder {
         let last = loop {
             match bytes.next()? {
                 byte @ 0x40..0x7F => break byte,
+                // No sequence has one. What was begun is given up, so that Ctrl-C is always one.
+                27 => return Ok(Some(Key::Other)),
+                byte @ 0..32 => return Ok(Some(self.interrupting(byte))),
                 byte => parameters.push(char::from(byte)),
             }
         };
@@ -108,6 +111,12 @@ impl Decoder {
             _ => return Ok(Some(special(last, &parameters))),
         }
         Ok(None)
+    }
+
+    /// A control character in the middle of something else.
+    fn interrupting(&mut self, byte: u8) -> Key {
+        self.pasting &= byte != 3;
+        if self.pasting { Key::Other } else { control(byte) }
     }
 
     /// A byte of what is pasted. `None`: the rest of a line break.
@@ -132,7 +141,7 @@ fn control(byte: u8) -> Key {
         4 => Key::Eof,
         5 => Key::End,
         6 => Key::Right,
-        b'\t' => Key::Char(' '),
+        b'\t' => Key::Tab,
         b'\r' | b'\n' => Key::Enter,
         8 | 127 => Key::Backspace,
         11 => Key::ClearRest,
@@ -191,7 +200,12 @@ fn character(first: u8, bytes: &mut dyn Bytes) -> Result<Key> {
     };
     let mut encoded = vec![first];
     for _ in 0..more {
-        encoded.push(bytes.next()?);
+        match bytes.next()? {
+            byte @ 0x80..0xC0 => encoded.push(byte),
+            // A terminal with another encoding: what comes next is a key of its own.
+            byte @ (0..32 | 127) => return Ok(control(byte)),
+            byte => return Ok(if byte.is_ascii() { Key::Char(char::from(byte)) } else { Key::Other }),
+        }
     }
     let text = std::str::from_utf8(&encoded).ok().and_then(|text| text.chars().next());
     Ok(text.map_or(Key::Other, Key::Char))
@@ -209,10 +223,23 @@ mod tests {
     #[test]
     fn characters_and_control_characters() {
         case("aü€🙂", &[Key::Char('a'), Key::Char('ü'), Key::Char('€'), Key::Char('🙂')]);
-        case("\r\n\t", &[Key::Enter, Key::Enter, Key::Char(' ')]);
+        case("\r\n\t", &[Key::Enter, Key::Enter, Key::Tab]);
         case("\x01\x05\x15\x17\x0B", &[Key::Home, Key::End, Key::Clear, Key::ClearWord, Key::ClearRest]);
         case("\x03\x04\x7F\x08", &[Key::Interrupt, Key::Eof, Key::Backspace, Key::Backspace]);
         case("\x1B", &[Key::Escape]);
+    }
+
+    #[test]
+    fn ctrl_c_and_enter_are_keys_wherever_they_come() {
+        case("\x1B[\x03a", &[Key::Interrupt, Key::Char('a')]);
+        case("\x1B[12\r", &[Key::Enter]);
+        case("\x1B[200~ab\x1B[\x03", &[Key::Char('a'), Key::Char('b'), Key::Interrupt]);
+        // Latin-1.
+        for (bytes, expected) in
+            [(&b"\xE9\x03"[..], Key::Interrupt), (b"\xE9\r", Key::Enter), (b"\xE9t", Key::Char('t'))]
+        {
+            assert_eq!(keys(bytes), [expected]);
+        }
     }
 
     #[test]

@@ -46,6 +46,7 @@ pub(super) enum Key {
     /// Ctrl-D.
     Eof,
     Escape,
+    Tab,
     Other,
 }
 

@@ -23,6 +23,9 @@ use crate::ui::keyboard::{Key, keys};
 /// Most that may wait to be looked at; what comes then is lost. Of keys nobody types so many ahead.
 const WAITING: usize = 1000;
 
+/// What of standard error may wait for the end of its line.
+const MOST_WITHOUT_BREAK: usize = 64 << 10;
+
 /// Something that came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Input {
@@ -249,8 +252,9 @@ impl Lines {
                 Ok(_) | Err(_) => break true,
             }
         };
+        let is_endless = self.rest.len() > MOST_WITHOUT_BREAK && !self.rest.contains(&b'\n');
         let end = self.rest.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-        let end = if is_over { self.rest.len() } else { end };
+        let end = if is_over || is_endless { self.rest.len() } else { end };
         let whole: Vec<u8> = self.rest.drain(..end).collect();
         String::from_utf8_lossy(&whole).lines().for_each(|line| _ = sender.try_send(Input::Line(line.to_owned())));
         is_over

@@ -10,10 +10,13 @@ use super::rows::WHITE;
 use crate::base::log::Entry;
 use crate::base::log_files::{Filter, LogFiles, Position, Query};
 use crate::base::term;
+use crate::base::text::cut;
 use crate::ui::log_view::conversation;
 
 /// Lines that are kept: more than fit on any terminal.
 const KEPT: usize = 200;
+/// Of a line; more than fit on any terminal.
+const MOST_CHARS: usize = 1000;
 /// Nothing is looked for sooner after the last time.
 const PAUSE: Duration = Duration::from_millis(200);
 /// With colours; that is decided by whether there is a terminal UI at all.
@@ -67,8 +70,10 @@ impl LogLines {
     }
 }
 
-/// A line with escape sequences for colours, which only we can have put there.
+/// A line with escape sequences for colours, which only we can have put there. What no terminal is wide enough for is left
+/// out: runs write lines of any length.
 fn line(text: &str) -> Line<'static> {
+    let text = cut(text, MOST_CHARS);
     let mut spans = Vec::new();
     let mut style = Style::new();
     for (index, part) in text.split("\x1b[").enumerate() {
@@ -132,6 +137,10 @@ mod tests {
         lines.looked = None;
         lines.look();
         assert_eq!(texts(&lines)[KEPT - 2..], ["line 199", "last\u{FFFD}[2J"]);
+        say(&"x".repeat(100_000));
+        lines.looked = None;
+        lines.look();
+        assert!(lines.lines().last().unwrap().width() <= MOST_CHARS);
     }
 
     #[test]

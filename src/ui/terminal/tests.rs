@@ -10,10 +10,10 @@ use shims::wire::usage::Usage;
 use super::canvas::Canvas;
 use super::controls::{Controls, Question};
 use super::frame::{Scene, frame};
-use super::keys::Key;
 use crate::base::clock::UnixMs;
 use crate::model::status::{AgentState, AgentStatus, RecentLine, SchedulerInfo};
 use crate::scheduler::handle::Snapshot;
+use crate::ui::keyboard::Key;
 
 const NOW: UnixMs = UnixMs(1_767_323_045_000);
 
