@@ -260,7 +260,7 @@ pub static KEYS: &[Key] = &[
     key("webhooks.*.type", Project, TEXT),
     key("webhooks.*.credential", Project, is("the name of a credential instance such as \"MyOrg\"", is_instance)),
     key("webhooks.*.allowUnsigned", Project, FLAG),
-    key("telemetry", Project, Table),
+    later("telemetry", Project, Table),
     key("telemetry.enabled", Project, FLAG),
     key("telemetry.provider", Project, one_of(&["otel", "none"])),
     key("telemetry.endpoint", Project, URL),
