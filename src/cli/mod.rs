@@ -8,7 +8,7 @@ use argh::FromArgs;
 
 use crate::base::error::{self, Trouble, UsageError};
 use crate::base::prompt::Interrupted;
-use crate::base::text::printable_json;
+use crate::base::text::{printable, printable_json};
 use crate::ui::stat_view::Columns;
 
 mod args;
@@ -40,7 +40,7 @@ pub fn run(words: impl Iterator<Item = OsString>) -> u8 {
             INTERRUPTED
         }
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "{}", error::render(&error));
+            let _ = writeln!(std::io::stderr(), "{}", printable(&error::render(&error)));
             if std::env::var_os("DEBUG").is_some_and(|value| !value.is_empty()) {
                 let _ = writeln!(std::io::stderr(), "{error:?}");
             }

@@ -24,7 +24,7 @@ impl Site {
     pub(crate) fn open(project: &str, env: Option<&str>, command: &str) -> Result<Self> {
         let environment = Environment::of_process();
         let dir = absolute_lexically(Path::new(project), &current_dir()?);
-        if let Some(problem) = config::agent_directory_problem(&dir, command) {
+        if let Some(problem) = config::directory_problem(&dir, command) {
             bail!(problem);
         }
         let home = Home::of(&environment)?;

@@ -130,9 +130,12 @@ impl Loaded {
     }
 }
 
-/// What is wrong with taking a directory for a project because it is an agent's, if it is. `command` is what to run
+/// What is wrong with taking this for a project's directory: it is not there, or it is an agent's. `command` is what to run
 /// in the project's root instead.
-pub fn agent_directory_problem(dir: &Path, command: &str) -> Option<String> {
+pub fn directory_problem(dir: &Path, command: &str) -> Option<String> {
+    if !dir.is_dir() {
+        return Some(format!("{} is not a directory; make a project with `al new`", dir.display()));
+    }
     ["agent-config.toml", "ACTIONS.md"].iter().any(|file| dir.join(file).exists()).then(|| {
         format!(
             "{} is an agent directory, not a project; run `{command}` in the project's root, or name that with \

@@ -322,6 +322,18 @@ fn finer_exit_codes_are_given_to_who_wants_them() {
 }
 
 #[test]
+fn a_directory_that_is_not_there_is_no_project() {
+    let project = Project::without_docker("");
+    for words in ["doctor -H", "stat", "stats", "stop", "agent list", "config show", "logs dev", "run dev", "start -H"]
+    {
+        let words: Vec<&str> = words.split(' ').chain(["-p", "mistyped"]).collect();
+        let done = project.al(&words).run();
+        let said = &done.expect(1).stderr;
+        assert!(said.contains("mistyped is not a directory") && said.contains("al new"), "{words:?}: {said}");
+    }
+}
+
+#[test]
 fn an_agents_directory_is_no_project() {
     let project = Project::without_docker("");
     project.write("agents/dev/agent-config.toml", "");

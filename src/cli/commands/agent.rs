@@ -109,7 +109,7 @@ fn load(project: &str, env: Option<&str>, command: &str, environment: &Environme
 
 fn project_dir(project: &str, command: &str) -> Result<PathBuf> {
     let dir = absolute_lexically(project.as_ref(), &current_dir()?);
-    match config::agent_directory_problem(&dir, command) {
+    match config::directory_problem(&dir, command) {
         Some(problem) => bail!(problem),
         None => Ok(dir),
     }

@@ -78,7 +78,7 @@ fn parse(text: &str) -> Result<Schedule> {
 fn of_agent(args: &Cron, environment: &Environment) -> Result<Schedule> {
     let name = &args.schedule;
     let project = absolute_lexically(Path::new(&args.project), &current_dir()?);
-    if let Some(problem) = config::agent_directory_problem(&project, &format!("al cron {name}")) {
+    if let Some(problem) = config::directory_problem(&project, &format!("al cron {name}")) {
         bail!(ConfigError(problem));
     }
     let selection = Selection::of(args.env.as_deref(), environment);

@@ -26,7 +26,7 @@ const FAILED: u8 = 1;
 pub(crate) fn run(args: Doctor) -> Result<u8> {
     let environment = Environment::of_process();
     let project = absolute_lexically(Path::new(&args.project), &current_dir()?);
-    if let Some(problem) = config::agent_directory_problem(&project, "al doctor") {
+    if let Some(problem) = config::directory_problem(&project, "al doctor") {
         bail!(ConfigError(problem));
     }
     let home = Home::of(&environment)?;

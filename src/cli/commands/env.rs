@@ -12,7 +12,7 @@ use crate::base::files::{absolute_lexically, current_dir};
 use crate::base::text::{printable, printable_json};
 use crate::cli::args::{ConfigShow, EnvCheck, EnvInit, EnvSet, EnvShow, OnlyJson};
 use crate::config::origins::{Origin, origins};
-use crate::config::{Home, Selection};
+use crate::config::{Home, Selection, directory_problem};
 use crate::setup::env_check;
 use crate::setup::environments::{self, Existence};
 use crate::setup::server::Target;
@@ -52,8 +52,21 @@ pub(crate) fn show(args: EnvShow) -> Result<u8> {
 }
 
 fn merged(args: &EnvShow) -> Result<u8> {
+    let name = args.name.as_deref().or(args.env.as_deref());
+    let (name, values) = values_of(&args.project, name, "al env show --merged")?;
+    if args.json {
+        let document = json!({"environment": name, "file": path.display().to_string(), "content": text});
+        return print(&format!("{}\n", printable_json(&document.to_string())));
+    }
+    print(&format!("Environment: {name}\nFile: {}\n\n{}", path.display(), printable(&text)))
+}
+
+fn merged(args: &EnvShow) -> Result<u8> {
     let environment = Environment::of_process();
     let dir = absolute_lexically(Path::new(&args.project), &current_dir()?);
+    if let Some(problem) = config::directory_problem(&dir, "al env show --merged") {
+        bail!(problem);
+    }
     let selection = Selection::of(args.name.as_deref().or(args.env.as_deref()), &environment);
     let (name, values) = origins(&dir, &Home::of(&environment)?, &selection)?;
     if args.json {
@@ -61,6 +74,16 @@ fn merged(args: &EnvShow) -> Result<u8> {
         return print(&format!("{}\n", printable_json(&document.to_string())));
     }
     print(&as_lines(&values))
+}
+
+/// The environment of a project and its merged configuration.
+fn values_of(project: &str, env: Option<&str>, command: &str) -> Result<(Option<String>, Vec<Origin>)> {
+    let environment = Environment::of_process();
+    let dir = absolute_lexically(Path::new(project), &current_dir()?);
+    if let Some(problem) = directory_problem(&dir, command) {
+        bail!(problem);
+    }
+    origins(&dir, &Home::of(&environment)?, &Selection::of(env, &environment))
 }
 
 /// Values of a configuration, a line each, with the file that each comes from.
@@ -81,10 +104,7 @@ pub(crate) fn config(args: ConfigShow) -> Result<u8> {
         let ConfigShow { project, env, json, .. } = args;
         return merged(&EnvShow { merged: true, project, env, json, name: None });
     }
-    let environment = Environment::of_process();
-    let dir = absolute_lexically(Path::new(&args.project), &current_dir()?);
-    let selection = Selection::of(args.env.as_deref(), &environment);
-    let (_, values) = origins(&dir, &Home::of(&environment)?, &selection)?;
+    let (_, values) = values_of(&args.project, args.env.as_deref(), "al config show")?;
     let line = |Origin { key, value, .. }: &Origin| format!("{key} = {value}\n");
     print(&printable(&values.iter().map(line).collect::<String>()))
 }

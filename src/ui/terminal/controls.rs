@@ -30,6 +30,8 @@ pub(super) enum Pane {
 pub(super) struct Question {
     pub(super) agent: String,
     pub(super) runs: u32,
+    /// A frame with it has been drawn.
+    pub(super) is_shown: bool,
 }
 
 impl Controls {
@@ -57,14 +59,22 @@ impl Controls {
         self.selected = snapshot.agents.keys().nth(self.place).cloned();
     }
 
+    /// The question, if there is one, can be read.
+    pub(super) fn shown(&mut self) {
+        if let Some(question) = &mut self.question {
+            question.is_shown = true;
+        }
+    }
+
     /// Does what a key is for; gives a wish for the scheduler.
     pub(super) fn press(&mut self, key: Key, snapshot: &Snapshot) -> Option<Control> {
         if snapshot.scheduler.as_ref().is_none_or(|info| info.initializing) {
             return None;
         }
         self.follow(snapshot);
-        if let Some(Question { agent, .. }) = self.question.take() {
-            return (key == Key::Char('y')).then_some(Control::KillAgent { agent });
+        if let Some(Question { agent, is_shown, .. }) = self.question.take() {
+            // What was typed before anybody could read it is no answer.
+            return (is_shown && key == Key::Char('y')).then_some(Control::KillAgent { agent });
         }
         match key {
             Key::Up => self.select(self.place.saturating_sub(1), snapshot),
@@ -89,7 +99,7 @@ impl Controls {
             ' ' => Some(Control::Disable { agent: name }),
             'r' => Some(Control::Trigger { agent: name, prompt: None, queue: false }),
             'k' if agent.running_count > 0 => {
-                self.question = Some(Question { agent: name, runs: agent.running_count });
+                self.question = Some(Question { agent: name, runs: agent.running_count, is_shown: false });
                 None
             }
             _ => None,
@@ -164,7 +174,7 @@ mod tests {
         let mut snapshot = snapshot(&["a", "b"]);
         assert_eq!((controls.press(Key::Char('k'), &snapshot), &controls.question), (None, &None));
         change(&mut snapshot, "a", |agent| agent.running_count = 2);
-        let asked = Question { agent: "a".into(), runs: 2 };
+        let asked = Question { agent: "a".into(), runs: 2, is_shown: true };
         for (answer, expected) in [
             (Key::Char('n'), None),
             (Key::Down, None),
@@ -172,10 +182,17 @@ mod tests {
             (Key::Char('y'), Some(Control::KillAgent { agent: "a".into() })),
         ] {
             assert_eq!(controls.press(Key::Char('k'), &snapshot), None);
+            controls.shown();
             assert_eq!(controls.question.as_ref(), Some(&asked));
             assert_eq!(controls.press(answer, &snapshot), expected);
             assert_eq!((&controls.question, controls.place(), controls.pane), (&None, 0, Pane::Recent));
         }
+        assert_eq!(controls.press(Key::Char('k'), &snapshot), None);
+        assert_eq!(
+            (controls.press(Key::Char('y'), &snapshot), &controls.question),
+            (None, &None),
+            "nobody has seen it"
+        );
     }
 
     #[test]

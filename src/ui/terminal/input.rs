@@ -203,7 +203,10 @@ impl Listener {
         let mut bytes = [0; 1024];
         match rustix::io::read(stdin, &mut bytes) {
             Ok(count @ 1..) => {
-                for key in keys(&bytes[..count]) {
+                let typed = keys(&bytes[..count]);
+                // Nobody types two letters at once: this is pasted, and not meant for an agent.
+                let is_pasted = typed.iter().filter(|key| matches!(key, Key::Char(_))).count() > 1;
+                for key in typed.into_iter().filter(|key| !is_pasted || *key == Key::Interrupt) {
                     if key == Key::Interrupt {
                         // The same way as from anywhere else, whatever else is going on here.
                         let _ = kill_process(getpid(), Signal::INT);

@@ -196,6 +196,7 @@ impl Display {
         };
         let frame = frame(&scene, self.size.0, self.size.1);
         write(&self.canvas.draw(frame));
+        self.controls.shown();
     }
 
     fn read_log(&mut self) {

@@ -531,7 +531,7 @@ fn foreign_text_cannot_do_anything_to_a_terminal() {
 fn a_question_outlives_neither_its_answer_nor_its_agent() {
     let mut snapshot = picture();
     let mut controls = after(&[Key::Char('k')], &snapshot);
-    assert_eq!(controls.question, Some(Question { agent: "dev".into(), runs: 1 }));
+    assert_eq!(controls.question, Some(Question { agent: "dev".into(), runs: 1, is_shown: false }));
     snapshot.agents.remove("dev");
     controls.follow(&snapshot);
     assert_eq!(controls.question, None);

@@ -35,6 +35,8 @@ pub(super) type Line = (Kind, String);
 pub(super) fn call(call: &ToolCall, masker: &Masker) -> Vec<Line> {
     // Before anything is cut: the rest of a secret would not be known as one.
     let argument = |name: &str| masker.mask(&text(&call.args, name)).into_owned();
+    // In one line whatever it holds: nothing that the model writes may look like a line of ours.
+    let path = || one_line(&argument("path"));
     match call.name.as_str() {
         "bash" => {
             let mut title = format!("$ {}", argument("command").replace('\n', "\n  "));
@@ -48,22 +50,29 @@ pub(super) fn call(call: &ToolCall, masker: &Masker) -> Vec<Line> {
                 Some(value) if !value.is_null() => format!(" {word} {value}"),
                 _ => String::new(),
             });
-            vec![(Kind::Title, format!("read {}{}", argument("path"), range.concat()))]
+            vec![(Kind::Title, format!("read {}{}", path(), range.concat()))]
         }
         "edit" => {
             let (old, new) = (argument("oldText"), argument("newText"));
             let (old, new) = changed(&old, &new);
             let removed = old.iter().map(|line| (Kind::Removed, format!("- {line}")));
             let added = new.iter().map(|line| (Kind::Added, format!("+ {line}")));
-            titled(format!("edit {}", argument("path")), removed.chain(added).collect())
+            titled(format!("edit {}", path()), removed.chain(added).collect())
         }
         "write" => {
             let content = argument("content");
             let added = content.lines().map(|line| (Kind::Added, format!("+ {line}")));
-            titled(format!("write {}", argument("path")), added.collect())
+            titled(format!("write {}", path()), added.collect())
         }
-        other => vec![(Kind::Title, format!("{other} {}", ellipsis(&masker.mask(&call.raw), LINE)))],
+        other => {
+            vec![(Kind::Title, format!("{} {}", one_line(other), ellipsis(&one_line(&masker.mask(&call.raw)), LINE)))]
+        }
     }
+}
+
+/// A text with its line breaks made visible.
+fn one_line(text: &str) -> String {
+    text.replace('\r', "\\r").replace('\n', "\\n")
 }
 
 /// An argument as the tool takes it.
@@ -135,6 +144,18 @@ mod tests {
     fn shown(tool: &str, args: Value) -> String {
         let lines = call(&ToolCall::from_raw("1", tool, args.to_string()), &Masker::default());
         lines.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("\n")
+    }
+
+    #[test]
+    fn no_path_can_look_like_another_call() {
+        for (tool, args) in [
+            ("write", json!({"path": "x\n\n$ ls -l", "content": ""})),
+            ("edit", json!({"path": "x\n\n$ ls -l", "oldText": "", "newText": ""})),
+            ("read", json!({"path": "x\r\n$ ls -l"})),
+            ("ls\n$ ls", json!({})),
+        ] {
+            assert!(!shown(tool, args).lines().any(|line| line.starts_with('$')), "{tool}");
+        }
     }
 
     #[test]

@@ -53,9 +53,6 @@ impl<'s> Subject<'s> {
 
     fn project(site: &'s Site) -> Result<Self> {
         let project = &site.loaded.project;
-        if !project.dir.is_dir() {
-            bail!("{} is not a directory; make a project with `al new`", project.dir.display());
-        }
         check_model(of_project(site), &project.model_list)?;
         Ok(Self {
             agent: None,

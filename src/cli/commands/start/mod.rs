@@ -72,7 +72,7 @@ pub(crate) fn run(args: Start) -> Result<u8> {
     let port = port.and_then(|port| u16::try_from(port).ok());
     let environment = Environment::of_process();
     let project = absolute_lexically(Path::new(&args.project), &current_dir()?);
-    if let Some(problem) = config::agent_directory_problem(&project, "al start") {
+    if let Some(problem) = config::directory_problem(&project, "al start") {
         bail!(problem);
     }
     let home = Home::of(&environment)?;
