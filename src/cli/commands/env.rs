@@ -55,21 +55,6 @@ fn merged(args: &EnvShow) -> Result<u8> {
     let name = args.name.as_deref().or(args.env.as_deref());
     let (name, values) = values_of(&args.project, name, "al env show --merged")?;
     if args.json {
-        let document = json!({"environment": name, "file": path.display().to_string(), "content": text});
-        return print(&format!("{}\n", printable_json(&document.to_string())));
-    }
-    print(&format!("Environment: {name}\nFile: {}\n\n{}", path.display(), printable(&text)))
-}
-
-fn merged(args: &EnvShow) -> Result<u8> {
-    let environment = Environment::of_process();
-    let dir = absolute_lexically(Path::new(&args.project), &current_dir()?);
-    if let Some(problem) = config::directory_problem(&dir, "al env show --merged") {
-        bail!(problem);
-    }
-    let selection = Selection::of(args.name.as_deref().or(args.env.as_deref()), &environment);
-    let (name, values) = origins(&dir, &Home::of(&environment)?, &selection)?;
-    if args.json {
         let document = json!({"environment": name, "values": values.iter().map(as_json).collect::<Vec<_>>()});
         return print(&format!("{}\n", printable_json(&document.to_string())));
     }
