@@ -117,12 +117,26 @@ fn a_signal_ends_a_chat_that_waits_for_keys() {
     let (_llm, project) = bench();
     project.credential("git_ssh", "id_rsa", "-----BEGIN KEY-----\nk\n-----END KEY-----");
     project.write("agents/dev/agent-config.toml", format!("{NEVER}credentials = [\"git_ssh\"]\n"));
-    for (signal, status) in [(Signal::TERM, 143), (Signal::HUP, 129), (Signal::INT, 130)] {
+    for (signal, status) in [(Signal::TERM, 143), (Signal::HUP, 129)] {
         let mut chat = chat(&project, &[]);
         chat.type_in("half a sent").wait_for("half a sent").signal(signal);
         assert_eq!(chat.finish().0, status);
         assert!(project.remains().is_empty(), "{:?}", project.remains());
     }
+}
+
+#[test]
+fn sigint_between_turns_ends_the_chat_only_with_a_second_one() {
+    let (_llm, project) = bench();
+    let mut first = chat(&project, &[]);
+    first.signal(Signal::INT);
+    first.type_in("one").wait_for("one").type_in("").type_in(CTRL_D);
+    assert_eq!(first.finish().0, 0);
+    let mut second = chat(&project, &[]);
+    // Whichever is seen first, the other is the second one.
+    second.signal(Signal::INT);
+    second.type_in(CTRL_C);
+    assert_eq!(second.finish().0, 130);
 }
 
 #[test]
