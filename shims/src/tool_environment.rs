@@ -1,6 +1,7 @@
 //! What an agent's credentials do to the environment of its tools: variables, and `git` and `ssh` that know how to use them
 //! (containers.md §10.6). The same in a container and in a chat on the host.
 
+use std::borrow::Cow;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -11,6 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::credential_types::{self, Group, split_ref};
 use crate::env::Environment;
 use crate::secret::Secret;
+use crate::text::shell_quote;
 
 /// Prints the token for git when it asks; the token itself stays in the environment, out of every command line.
 const HELPER: &str = r#"!f() { echo username=x-access-token; echo "password=$GITHUB_TOKEN"; }; f"#;
@@ -109,10 +111,27 @@ fn install_key(key: &str, known_hosts: Option<&str>, dir: &Path) -> Result<Strin
         None => "accept-new",
     };
     Ok(format!(
-        "ssh -i \"{}\" -o StrictHostKeyChecking={checking} -o IdentitiesOnly=yes -o UserKnownHostsFile={}",
-        key_file.display(),
-        hosts_file.display()
+        "ssh -i {} -o StrictHostKeyChecking={checking} -o IdentitiesOnly=yes -o {}",
+        quoted(&key_file.to_string_lossy()),
+        known_hosts_option(&hosts_file.to_string_lossy())
     ))
+}
+
+/// A path as a word of a shell, in quotes even if it needs none.
+fn quoted(path: &str) -> Cow<'_, str> {
+    match shell_quote(path) {
+        Cow::Borrowed(plain) => format!("\"{plain}\"").into(),
+        quoted => quoted,
+    }
+}
+
+/// The option, as a word of a shell. ssh takes its value apart at blanks once more, unless they are between its own quotes.
+fn known_hosts_option(path: &str) -> String {
+    let value = match shell_quote(path) {
+        Cow::Borrowed(plain) => plain.to_owned(),
+        Cow::Owned(_) => format!("\"{}\"", path.replace('\\', r"\\").replace('"', "\\\"")),
+    };
+    shell_quote(&format!("UserKnownHostsFile={value}")).into_owned()
 }
 
 fn write_private(file: &Path, content: &str) -> Result<()> {
@@ -269,6 +288,25 @@ mod tests {
         assert_eq!(environment.get("GIT_SSH_COMMAND"), Some(expected.as_str()));
         assert_eq!(environment.get("GIT_AUTHOR_NAME"), Some("Bot"));
         assert_eq!(environment.get("GIT_COMMITTER_EMAIL"), Some("bot@example.com"));
+    }
+
+    #[test]
+    fn a_path_with_blanks_and_quotes_is_one_word() {
+        let dir = tempfile::tempdir().unwrap();
+        let ssh = dir.path().join("it's my $HOME");
+        let values = Values::new(&[("git_ssh", "id_rsa", "k")]);
+        let mut environment = Environment::default();
+        let lookup = |reference: &str, field: &str| values.find(reference, field);
+        set_up_ssh(&refs(&["git_ssh"]), &lookup, &ssh, &mut environment).unwrap();
+        let command = environment.get("GIT_SSH_COMMAND").unwrap();
+        let script = format!("ssh() {{ printf '%s\\n' \"$@\"; }}; {command} host");
+        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+        let words = String::from_utf8(output.stdout).unwrap();
+        let words: Vec<&str> = words.lines().collect();
+        assert_eq!(words[..2], ["-i", ssh.join("id_rsa").to_str().unwrap()]);
+        // ssh takes the option apart at blanks once more.
+        let hosts = format!("UserKnownHostsFile=\"{}\"", ssh.join("known_hosts").display());
+        assert_eq!(words[6..], ["-o", &hosts, "host"]);
     }
 
     #[test]
