@@ -1,6 +1,7 @@
 //! What an agent's credentials do to the environment of its tools: variables, and `git` and `ssh` that know how to use them
 //! (containers.md §10.6). The same in a container and in a chat on the host.
 
+use std::borrow::Cow;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -11,6 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::credential_types::{self, Group, split_ref};
 use crate::env::Environment;
 use crate::secret::Secret;
+use crate::text::shell_quote;
 
 /// Prints the token for git when it asks; the token itself stays in the environment, out of every command line.
 const HELPER: &str = r#"!f() { echo username=x-access-token; echo "password=$GITHUB_TOKEN"; }; f"#;
@@ -47,7 +49,7 @@ pub fn set_credential_variables(refs: &[String], lookup: Lookup<'_>, environment
 }
 
 /// Makes `git` use `GITHUB_TOKEN` for github.com and for the enterprise host that `GH_HOST` names, and for no other host.
-/// Returns whether there is a token.
+/// What else is configured to give a login for these hosts, or to store it, is not asked. Returns whether there is a token.
 pub fn set_up_https(environment: &mut Environment) -> bool {
     if environment.get_non_empty("GITHUB_TOKEN").is_none() {
         return false;
@@ -55,7 +57,10 @@ pub fn set_up_https(environment: &mut Environment) -> bool {
     let enterprise = environment.get_non_empty("GH_HOST").filter(|host| *host != "github.com").map(str::to_owned);
     environment.set("GIT_TERMINAL_PROMPT", "0");
     for host in [Some("github.com".to_owned()), enterprise].into_iter().flatten() {
-        append_git_config(environment, &format!("credential.https://{host}.helper"), HELPER);
+        let key = format!("credential.https://{host}.helper");
+        // The empty value empties the list of helpers: a store of the user's would keep the token for good.
+        append_git_config(environment, &key, "");
+        append_git_config(environment, &key, HELPER);
     }
     true
 }
@@ -106,10 +111,27 @@ fn install_key(key: &str, known_hosts: Option<&str>, dir: &Path) -> Result<Strin
         None => "accept-new",
     };
     Ok(format!(
-        "ssh -i \"{}\" -o StrictHostKeyChecking={checking} -o IdentitiesOnly=yes -o UserKnownHostsFile={}",
-        key_file.display(),
-        hosts_file.display()
+        "ssh -i {} -o StrictHostKeyChecking={checking} -o IdentitiesOnly=yes -o {}",
+        quoted(&key_file.to_string_lossy()),
+        known_hosts_option(&hosts_file.to_string_lossy())
     ))
+}
+
+/// A path as a word of a shell, in quotes even if it needs none.
+fn quoted(path: &str) -> Cow<'_, str> {
+    match shell_quote(path) {
+        Cow::Borrowed(plain) => format!("\"{plain}\"").into(),
+        quoted => quoted,
+    }
+}
+
+/// The option, as a word of a shell. ssh takes its value apart at blanks once more, unless they are between its own quotes.
+fn known_hosts_option(path: &str) -> String {
+    let value = match shell_quote(path) {
+        Cow::Borrowed(plain) => plain.to_owned(),
+        Cow::Owned(_) => format!("\"{}\"", path.replace('\\', r"\\").replace('"', "\\\"")),
+    };
+    shell_quote(&format!("UserKnownHostsFile={value}")).into_owned()
 }
 
 fn write_private(file: &Path, content: &str) -> Result<()> {
@@ -129,6 +151,8 @@ fn write_private(file: &Path, content: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Command, Stdio};
+
     use super::*;
 
     /// Values by ref and field.
@@ -189,12 +213,47 @@ mod tests {
         .into_iter()
         .collect();
         assert!(set_up_https(&mut environment));
-        assert_eq!(environment.get("GIT_CONFIG_COUNT"), Some("3"));
+        assert_eq!(environment.get("GIT_CONFIG_COUNT"), Some("5"));
         assert_eq!(environment.get("GIT_CONFIG_KEY_0"), Some("core.pager"));
-        assert_eq!(environment.get("GIT_CONFIG_KEY_1"), Some("credential.https://github.com.helper"));
-        assert_eq!(environment.get("GIT_CONFIG_KEY_2"), Some("credential.https://ghe.example.com.helper"));
-        assert_eq!(environment.get("GIT_CONFIG_VALUE_2"), Some(HELPER));
+        for (host, first) in [("github.com", 1), ("ghe.example.com", 3)] {
+            for (number, expected) in [(first, ""), (first + 1, HELPER)] {
+                let key = format!("credential.https://{host}.helper");
+                assert_eq!(environment.get(&format!("GIT_CONFIG_KEY_{number}")), Some(key.as_str()));
+                assert_eq!(environment.get(&format!("GIT_CONFIG_VALUE_{number}")), Some(expected));
+            }
+        }
         assert_eq!(environment.get("GIT_TERMINAL_PROMPT"), Some("0"));
+    }
+
+    /// Has `git credential` do something about github.com in this environment; what it prints.
+    fn git_credential(action: &str, more: &str, environment: &Environment) -> String {
+        let mut git = Command::new("git");
+        git.args(["credential", action]).env_clear().envs(environment.iter()).stdin(Stdio::piped());
+        let mut running = git.stdout(Stdio::piped()).spawn().unwrap();
+        write!(running.stdin.take().unwrap(), "protocol=https\nhost=github.com\n{more}\n").unwrap();
+        String::from_utf8(running.wait_with_output().unwrap().stdout).unwrap()
+    }
+
+    #[test]
+    fn git_takes_the_token_before_any_stored_login_and_stores_it_nowhere() {
+        let home = tempfile::tempdir().unwrap();
+        let stored = home.path().join(".git-credentials");
+        let more = "[credential \"https://github.com\"]\n\thelper = store\n";
+        fs::write(home.path().join(".gitconfig"), format!("[credential]\n\thelper = store\n{more}")).unwrap();
+        fs::write(&stored, "https://me:mine@github.com\nhttps://me:other@gitlab.com\n").unwrap();
+        let before = fs::read_to_string(&stored).unwrap();
+        let path = std::env::var("PATH").unwrap();
+        let mut environment: Environment =
+            [("HOME", home.path().to_str().unwrap()), ("PATH", &path)].into_iter().collect();
+        assert!(git_credential("fill", "", &environment).contains("password=mine\n"), "the store works");
+        environment.set("GITHUB_TOKEN", "ghp_agent");
+        assert!(set_up_https(&mut environment));
+        let login = git_credential("fill", "", &environment);
+        assert!(login.contains("username=x-access-token\n") && login.contains("password=ghp_agent\n"), "{login}");
+        git_credential("approve", "username=x-access-token\npassword=ghp_agent\n", &environment);
+        assert_eq!(fs::read_to_string(&stored).unwrap(), before);
+        git_credential("reject", "username=me\npassword=mine\n", &environment);
+        assert_eq!(fs::read_to_string(&stored).unwrap(), before);
     }
 
     #[test]
@@ -229,6 +288,25 @@ mod tests {
         assert_eq!(environment.get("GIT_SSH_COMMAND"), Some(expected.as_str()));
         assert_eq!(environment.get("GIT_AUTHOR_NAME"), Some("Bot"));
         assert_eq!(environment.get("GIT_COMMITTER_EMAIL"), Some("bot@example.com"));
+    }
+
+    #[test]
+    fn a_path_with_blanks_and_quotes_is_one_word() {
+        let dir = tempfile::tempdir().unwrap();
+        let ssh = dir.path().join("it's my $HOME");
+        let values = Values::new(&[("git_ssh", "id_rsa", "k")]);
+        let mut environment = Environment::default();
+        let lookup = |reference: &str, field: &str| values.find(reference, field);
+        set_up_ssh(&refs(&["git_ssh"]), &lookup, &ssh, &mut environment).unwrap();
+        let command = environment.get("GIT_SSH_COMMAND").unwrap();
+        let script = format!("ssh() {{ printf '%s\\n' \"$@\"; }}; {command} host");
+        let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+        let words = String::from_utf8(output.stdout).unwrap();
+        let words: Vec<&str> = words.lines().collect();
+        assert_eq!(words[..2], ["-i", ssh.join("id_rsa").to_str().unwrap()]);
+        // ssh takes the option apart at blanks once more.
+        let hosts = format!("UserKnownHostsFile=\"{}\"", ssh.join("known_hosts").display());
+        assert_eq!(words[6..], ["-o", &hosts, "host"]);
     }
 
     #[test]

@@ -9,15 +9,17 @@ use shims::env::Environment;
 
 use super::environments::read;
 use crate::base::error::ConfigError;
-use crate::base::files::{create_new, ensure_private_dir};
-use crate::base::ids::hex32;
+use crate::base::files::create_new;
 use crate::base::process::{Cmd, Limit};
 use crate::base::text::tail;
 use crate::config::project::Server;
 use crate::config::{self, Finding, Home, Selection};
+use crate::run::private_dir::PrivateDir;
 
 /// How long the server may take to answer.
 const SSH_LIMIT: Limit = Limit::Within(Duration::from_secs(30));
+/// What directories for the pinned key of a host are called.
+const PINNED_DIR: &str = "al-ssh";
 /// Exit status of the client when the connection itself failed.
 const NO_CONNECTION: i32 = 255;
 /// Most of a foreign text that is shown.
@@ -164,7 +166,7 @@ pub(super) fn excerpt(text: &str) -> &str {
 }
 
 /// A private directory with a file of the one key that is accepted; gone in the end.
-struct Pinned(PathBuf);
+struct Pinned(PrivateDir);
 
 impl Pinned {
     /// `None` when no key is configured.
@@ -173,24 +175,23 @@ impl Pinned {
         if key.is_empty() {
             return Ok(None);
         }
-        let pinned = Self(std::env::temp_dir().join(format!("al-ssh-{}", hex32())));
+        let temp = std::env::temp_dir();
+        PrivateDir::remove_dead(&temp, PINNED_DIR);
         let host = match target.port() {
             22 => target.server.host.clone(),
             port => format!("[{}]:{port}", target.server.host),
         };
         let text = format!("{host} {key}\n");
-        let made = ensure_private_dir(&pinned.0).and_then(|()| create_new(&pinned.file(), text.as_bytes(), 0o600));
-        made.map(|()| Some(pinned)).map_err(|error| format!("{error:#}"))
+        let make = || {
+            let pinned = Self(PrivateDir::create(&temp, PINNED_DIR)?);
+            create_new(&pinned.file(), text.as_bytes(), 0o600)?;
+            anyhow::Ok(pinned)
+        };
+        make().map(Some).map_err(|error| format!("{error:#}"))
     }
 
     fn file(&self) -> PathBuf {
-        self.0.join("known_hosts")
-    }
-}
-
-impl Drop for Pinned {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        self.0.path().join("known_hosts")
     }
 }
 

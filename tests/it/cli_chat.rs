@@ -233,6 +233,22 @@ fn an_agents_credentials_are_in_the_environment_of_its_tools_alone() {
 }
 
 #[test]
+fn whether_the_model_sees_a_secret_in_output_is_told_as_it_is() {
+    for (redacts, told, seen) in
+        [(false, "the model sees it", "ghp_0123456789abcdef"), (true, "the model does not see it", "***")]
+    {
+        let (llm, table) = server();
+        let project = project_of(&format!("[limits]\nredactToolResults = {redacts}\n{table}"));
+        agent_with_credentials(&project);
+        llm.play([bash("echo $GITHUB_TOKEN").stream(), text("I see.").stream()]);
+        let done = project.al(&["chat", "dev", "--yes", "-m", "Look"]).run();
+        let notice = format!("[what bash gave back contains a secret of github_token; {told}]\n");
+        assert!(done.expect(0).stderr.contains(&notice), "{}", done.stderr);
+        assert_eq!(llm.finish()[1].results()[0].0.trim_end(), seen);
+    }
+}
+
+#[test]
 fn a_signal_leaves_nothing_behind() {
     let (llm, table) = server();
     let project = project_of(&table);

@@ -117,12 +117,26 @@ fn a_signal_ends_a_chat_that_waits_for_keys() {
     let (_llm, project) = bench();
     project.credential("git_ssh", "id_rsa", "-----BEGIN KEY-----\nk\n-----END KEY-----");
     project.write("agents/dev/agent-config.toml", format!("{NEVER}credentials = [\"git_ssh\"]\n"));
-    for (signal, status) in [(Signal::TERM, 143), (Signal::HUP, 129), (Signal::INT, 130)] {
+    for (signal, status) in [(Signal::TERM, 143), (Signal::HUP, 129)] {
         let mut chat = chat(&project, &[]);
         chat.type_in("half a sent").wait_for("half a sent").signal(signal);
         assert_eq!(chat.finish().0, status);
         assert!(project.remains().is_empty(), "{:?}", project.remains());
     }
+}
+
+#[test]
+fn sigint_between_turns_ends_the_chat_only_with_a_second_one() {
+    let (_llm, project) = bench();
+    let mut first = chat(&project, &[]);
+    first.signal(Signal::INT);
+    first.type_in("one").wait_for("one").type_in("").type_in(CTRL_D);
+    assert_eq!(first.finish().0, 0);
+    let mut second = chat(&project, &[]);
+    // Whichever is seen first, the other is the second one.
+    second.signal(Signal::INT);
+    second.type_in(CTRL_C);
+    assert_eq!(second.finish().0, 130);
 }
 
 #[test]
@@ -143,7 +157,7 @@ fn a_person_decides_about_every_call_until_always() {
     chat.type_in("go").type_in(ENTER).type_in("y");
     chat.wait_for("$ touch first").wait_for(question);
     let made = |name: &str| project.root().join("agents/dev").join(name).exists();
-    chat.type_in("x").type_in("n").wait_for("no").wait_for("declined");
+    chat.type_in("n").wait_for("no").wait_for("declined");
     chat.wait_for("$ touch second").wait_for(question).type_in("Y").wait_for("yes");
     chat.wait_for("write notes.txt").wait_for("+ one").wait_for("+ two").wait_for(question);
     assert!(!made("first") && made("second") && !made("notes.txt"));
@@ -155,6 +169,20 @@ fn a_person_decides_about_every_call_until_always() {
     let results = requests[1].results();
     assert!(results[0].1 && results[0].0.contains("declined"), "{results:?}");
     assert_eq!(results[1..].iter().map(|result| result.1).collect::<Vec<_>>(), [false; 3]);
+}
+
+#[test]
+fn what_is_pasted_while_the_question_is_open_is_no_answer() {
+    let (llm, project) = bench();
+    llm.play([1, 2, 3].map(|_| bash("touch first").stream()));
+    for pasted in ["yes, and then", "always\r", "so be it a"] {
+        let mut chat = chat(&project, &[]);
+        chat.type_in("go").type_in(ENTER).wait_for("Run it?").wait_for("lways ");
+        // Nothing shows that it was read; Ctrl-C counts with it or behind it.
+        chat.type_in(pasted).type_in(CTRL_C).wait_for("[cancelled]").wait_for("> ").type_in(CTRL_D);
+        assert_eq!(chat.finish().0, 0, "{pasted}");
+        assert!(!project.root().join("agents/dev/first").exists(), "{pasted}");
+    }
 }
 
 #[test]

@@ -210,7 +210,10 @@ fn a_server_is_checked_from_connection_to_service() {
     ] {
         assert!(log.contains(part), "{part}: {log}");
     }
-    // A configured key is the only one that counts, and its file is gone afterwards.
+    // A configured key is the only one that counts, and its file is gone afterwards, as is that of a killed process.
+    let left = project.temp().join("al-ssh.00000000");
+    fs::create_dir(&left).unwrap();
+    fs::write(left.join("lock"), "").unwrap();
     let pinned = "[server]\nhost = '192.0.2.7'\nport = 2222\nhostKey = 'ssh-ed25519 AAAA'\n";
     let before = fs::read_to_string(file(&project, "prod")).unwrap();
     fs::write(file(&project, "prod"), pinned).unwrap();

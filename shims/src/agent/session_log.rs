@@ -324,7 +324,7 @@ impl<'a> SessionLog<'a> {
                 "all models exhausted across all retry passes — every model was rate-limited or overloaded",
                 &[],
             ),
-            Notice::SecretInToolOutput { kind, tool } => {
+            Notice::SecretInToolOutput { kind, tool, .. } => {
                 self.report.warn("secret in tool output", &[("type", kind.into()), ("tool", tool.into())]);
             }
             Notice::Warning(text) => self.report.warn(text, &[]),
@@ -603,7 +603,7 @@ mod tests {
             Event::Notice(Notice::ParameterRejected { param: "store" }),
             Event::Notice(Notice::OutputLimit),
             Event::Notice(Notice::EmptyResponse),
-            Event::Notice(Notice::SecretInToolOutput { kind: "github_token", tool: "bash" }),
+            Event::Notice(Notice::SecretInToolOutput { kind: "github_token", tool: "bash", redacted: false }),
             Event::Notice(Notice::Warning("careful")),
             Event::Notice(Notice::RepeatedPermissionErrors),
         ]);

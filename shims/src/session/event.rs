@@ -148,8 +148,9 @@ pub enum Notice<'a> {
     ModelsExhausted { pass: u32, delay: Duration },
     /// The last pass was in vain as well, because of rate limits or overload.
     ModelsGivenUp,
-    /// A result of this tool contains a secret of a credential of this type; reported for the first one alone.
-    SecretInToolOutput { kind: &'a str, tool: &'a str },
+    /// A result of this tool contains a secret of a credential of this type; reported for the first one alone. `redacted`:
+    /// the model gets the result without it.
+    SecretInToolOutput { kind: &'a str, tool: &'a str, redacted: bool },
     /// Anything else, already worded.
     Warning(&'a str),
     /// Three tool results looked like missing permissions; the session ends.

@@ -28,7 +28,11 @@ impl Guard {
             let Content::Text(text) = part else { continue };
             let Some(finding) = self.secrets.find(text) else { continue };
             if self.found == 0 {
-                sink(Event::Notice(Notice::SecretInToolOutput { kind: finding.label, tool: &result.tool }));
+                sink(Event::Notice(Notice::SecretInToolOutput {
+                    kind: finding.label,
+                    tool: &result.tool,
+                    redacted: self.redacts,
+                }));
             }
             self.found += finding.count;
             if self.redacts {

@@ -101,7 +101,8 @@ impl Composer {
         }
     }
 
-    /// Asks for one of several answers, each given by its key; `None` for Ctrl-C. What was typed before is no answer.
+    /// Asks for one of several answers, each given by its key; `None` for Ctrl-C. What was typed before is no answer, nor is
+    /// what comes at once with something else.
     ///
     /// # Errors
     /// As [`Composer::read`].
@@ -111,7 +112,11 @@ impl Composer {
         let mut keys = keyboard.open()?;
         put(&mut **out, &format!("{} ", style.paint(sgr::BOLD, &printable(question))))?;
         loop {
-            let answer = match keys.next()? {
+            let mut burst = vec![keys.next()?];
+            while keys.has_next() {
+                burst.push(keys.next()?);
+            }
+            let answer = match key_of_answer(&burst) {
                 Key::Interrupt => None,
                 Key::Char(typed) => match answers.iter().position(|(key, _)| typed.eq_ignore_ascii_case(key)) {
                     Some(index) => Some(index),
@@ -123,6 +128,16 @@ impl Composer {
             put(&mut **out, &format!("{word}\n"))?;
             return Ok(answer);
         }
+    }
+}
+
+/// The key that counts of those that came at once. One that comes with others was pasted, or typed without a look at the
+/// question; but Ctrl-C can only be meant.
+fn key_of_answer(burst: &[Key]) -> Key {
+    match *burst {
+        [key] => key,
+        _ if burst.contains(&Key::Interrupt) => Key::Interrupt,
+        _ => Key::Other,
     }
 }
 
@@ -202,6 +217,14 @@ mod tests {
         assert_eq!(begin("TERM", "xterm-256color"), "\x1b[?2004h");
         assert_eq!(begin("TERM", "xterm-kitty"), "\x1b[?2004h\x1b[>1u");
         assert_eq!(begin("XTERM_VERSION", "XTerm(380)"), "\x1b[?2004h\x1b[>4;1m");
+    }
+
+    #[test]
+    fn a_key_that_comes_with_others_is_no_answer_unless_it_is_ctrl_c() {
+        assert_eq!(key_of_answer(&[Key::Char('y')]), Key::Char('y'));
+        assert_eq!(key_of_answer(&[Key::Char('y'), Key::Enter]), Key::Other);
+        assert_eq!(key_of_answer(&[Key::Char('n'), Key::Char('a')]), Key::Other);
+        assert_eq!(key_of_answer(&[Key::Char('y'), Key::Interrupt]), Key::Interrupt);
     }
 
     #[test]

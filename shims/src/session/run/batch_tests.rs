@@ -139,7 +139,10 @@ fn secrets_in_results_are_counted_and_the_model_sees_them_unless_it_must_not() {
         bench.limits.redact_tool_results = redacts;
         bench.secrets = Masker::labelled([("github_token", &Secret::new("hunter2-very-secret"))]);
         let seen = bench.run();
-        assert_eq!(seen.count(r#"notice SecretInToolOutput { kind: "github_token", tool: "bash" }"#), 1);
+        let redacted = redacts == Some(true);
+        let notice =
+            format!(r#"notice SecretInToolOutput {{ kind: "github_token", tool: "bash", redacted: {redacted} }}"#);
+        assert_eq!(seen.count(&notice), 1);
         assert_eq!(seen.outcome.secrets_found, 4);
         let shown = if redacts.is_some() { "***\n***\n" } else { "hunter2-very-secret\nhunter2-very-secret\n" };
         assert_eq!(seen.last_results(), [shown, "nothing\n", shown]);

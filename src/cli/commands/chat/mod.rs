@@ -181,6 +181,7 @@ impl Conversation {
 
     /// Goes on until the person ends it.
     fn hold(&mut self, subject: &Subject<'_>, site: &Site) -> Result<u8> {
+        self.signals.begin_conversation();
         self.introduce(subject);
         let mut opening = subject.agent.is_none().then(|| context::first_message(&site.loaded));
         loop {

@@ -29,6 +29,8 @@ struct State {
     chat: Cancel,
     /// The turn that is going on.
     turn: Option<Cancel>,
+    /// A conversation is held: it goes on after Ctrl-C, in a turn or between two.
+    goes_on: bool,
     last_interrupt: Option<Instant>,
     /// The signal that ends the chat.
     ending: Option<i32>,
@@ -50,6 +52,7 @@ impl Signals {
         let signals = Self(Arc::new(Mutex::new(State {
             chat: Cancel::new(),
             turn: None,
+            goes_on: false,
             last_interrupt: None,
             ending: None,
             wake: Some(writer),
@@ -77,6 +80,11 @@ impl Signals {
     /// Cancelled when the chat ends.
     pub(super) fn token(&self) -> Cancel {
         self.lock().chat.clone()
+    }
+
+    /// A conversation begins, with as many turns as the person wants.
+    pub(super) fn begin_conversation(&self) {
+        self.lock().goes_on = true;
     }
 
     /// A turn begins; its token.
@@ -146,6 +154,8 @@ impl State {
         let is_second = self.is_second(now);
         match &self.turn {
             Some(turn) if !is_second => turn.cancel(),
+            // It was meant for an answer that has just ended.
+            None if self.goes_on && !is_second => {}
             _ => return self.end(SIGINT),
         }
         false
@@ -175,6 +185,7 @@ mod tests {
         State {
             chat: Cancel::new(),
             turn: None,
+            goes_on: false,
             last_interrupt: None,
             ending: None,
             wake: None,
@@ -196,9 +207,19 @@ mod tests {
     }
 
     #[test]
-    fn without_a_turn_ctrl_c_ends_the_chat() {
+    fn before_there_is_a_conversation_ctrl_c_ends_the_chat() {
         let mut state = state();
         assert!(state.interrupt(Instant::now()));
+        assert_eq!(state.ending, Some(SIGINT));
+    }
+
+    #[test]
+    fn between_two_turns_ctrl_c_ends_the_chat_when_it_comes_again_soon() {
+        let mut state = State { goes_on: true, ..state() };
+        let start = Instant::now();
+        assert!(!state.interrupt(start) && !state.chat.is_cancelled());
+        assert!(!state.interrupt(start + AGAIN), "that was long ago");
+        assert!(state.interrupt(start + AGAIN + Duration::from_secs(1)));
         assert_eq!(state.ending, Some(SIGINT));
     }
 

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use shims::env::Environment;
 use shims::session::ToolGroups;
 use shims::tool_environment::{set_credential_variables, set_up_https, set_up_ssh};
+use shims::wire::secret_variable;
 
 use super::subject::Subject;
 use crate::base::Secret;
@@ -19,8 +20,6 @@ use crate::run::staging::Roots;
 
 /// What private directories of chats are called.
 const KIND: &str = "al-chat";
-/// Variables in which a container may be given credentials; tools never see them.
-const SECRET_VARIABLES: &str = "AL_SECRET_";
 
 /// Everything the tools are given. Dropping it ends what they have left running, and removes what of it is on disk.
 pub(super) struct Tools {
@@ -110,7 +109,9 @@ impl Drop for Tools {
     }
 }
 
+/// Without the variables in which a container may be given credentials: tools never see them.
 fn without_secret_variables(environment: &Environment) -> Environment {
-    let is_secret = |name: &std::ffi::OsStr| name.to_str().is_some_and(|name| name.starts_with(SECRET_VARIABLES));
+    let is_secret =
+        |name: &std::ffi::OsStr| name.to_str().is_some_and(|name| name.starts_with(secret_variable::PREFIX));
     environment.iter().filter(|(name, _)| !is_secret(name)).collect()
 }

@@ -236,8 +236,9 @@ impl Page {
                 format!("[no model can be had; trying again in {}]", seconds(*delay))
             }
             Notice::ModelsGivenUp => "[no model can be had]".into(),
-            Notice::SecretInToolOutput { kind, tool } => {
-                format!("[what {tool} gave back contains a secret of {kind}; the model sees it]")
+            Notice::SecretInToolOutput { kind, tool, redacted } => {
+                let sees = if *redacted { "does not see it" } else { "sees it" };
+                format!("[what {tool} gave back contains a secret of {kind}; the model {sees}]")
             }
             Notice::Warning(text) => format!("[{text}]"),
             Notice::RepeatedPermissionErrors => return,
