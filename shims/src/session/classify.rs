@@ -9,7 +9,7 @@ use super::json;
 use crate::text;
 
 /// Longest message kept of an error, in characters.
-const MESSAGE: usize = 2000;
+pub(super) const MESSAGE: usize = 2000;
 /// Longest text shown of an answer that has no JSON in it, in characters.
 const RAW: usize = 200;
 /// The name under which a refusal of thinking that was sent back is reported.
@@ -36,13 +36,13 @@ impl Hints {
     }
 }
 
-/// The error of an answer with a status outside 200–299. `sent` are the optional parameters of the request, by their
+/// The error of an answer with a status outside 200–299, whose body is free of the key. `sent` are the optional parameters of the request, by their
 /// names on the wire.
 pub(super) fn of_answer(status: u16, body: &str, hints: &Hints, sent: &[&str]) -> ModelError {
     let report = Report::read(body);
     let kind = report.kind(Some(status), Kind::Server);
     let message = match (report.message.is_empty(), body.trim().is_empty()) {
-        (false, _) => report.message.clone(),
+        (false, _) => text::cut(&report.message, MESSAGE).to_owned(),
         (true, false) => text::cut(body.trim(), RAW).to_owned(),
         (true, true) => "empty answer".to_owned(),
     };
@@ -55,7 +55,8 @@ pub(super) fn of_answer(status: u16, body: &str, hints: &Hints, sent: &[&str]) -
     error
 }
 
-/// The error object of a stream, or of an answer that calls itself a success.
+/// The error object of a stream, or of an answer that calls itself a success; its message may be long and have the key
+/// in it.
 pub(super) fn of_object(object: &Map<String, Value>, hints: &Hints) -> ModelError {
     of_object_or(object, hints, Kind::Server)
 }
@@ -106,7 +107,7 @@ impl Report {
         match object.get("error") {
             Some(Value::Object(inner)) => report.take(inner),
             Some(Value::String(message)) => {
-                report.message = text::cut(message, MESSAGE).into();
+                report.message.clone_from(message);
                 report.take(object);
             }
             _ => report.take(object),
@@ -130,8 +131,7 @@ impl Report {
                 Value::Null => None,
                 other => Some(other.to_string()),
             });
-            let message = with_cause(message.unwrap_or_default(), error);
-            self.message = text::cut(&message, MESSAGE).into();
+            self.message = with_cause(message.unwrap_or_default(), error);
         }
         self.param = text_of(error.get("param"));
         for detail in error.get("details").and_then(Value::as_array).into_iter().flatten() {
