@@ -37,14 +37,14 @@ impl<'a> Recorder<'a> {
     /// A recorder, if one is wanted. Existing content of the file is replaced, and only its owner can read the new one.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// The file cannot be written, or not be closed to others.
     pub(super) fn of(environment: &Environment, model: &Model, report: &'a Reporter) -> Result<Option<Self>> {
         let Some(path) = environment.get_non_empty(VARIABLE) else { return Ok(None) };
         let cannot = || format!("write {path} (from {VARIABLE})");
         let mut options = OpenOptions::new();
         let mut file =
             options.write(true).create(true).truncate(true).mode(OWNER_ONLY).open(path).with_context(cannot)?;
-        // A file that was there already has the mode that somebody gave it; what is no file (`/dev/stdout`) keeps its own.
+        // A file that was there already has another mode. What is no file (`/dev/stdout`) keeps its own.
         if file.metadata().with_context(cannot)?.is_file() {
             file.set_permissions(Permissions::from_mode(OWNER_ONLY)).with_context(cannot)?;
         }

@@ -11,7 +11,7 @@ use super::super::truncate::{BYTES, Cut, LINES, Tail, last_bytes, size, tail};
 use super::with_notice;
 use crate::secret::Masker;
 
-/// Bytes that stay in memory, the newest ones: more than are shown, so that a secret is whole where the shown ones begin.
+/// Bytes that stay in memory, the newest ones: more than are shown, so that a secret is whole where those begin.
 const KEEP: usize = 102_400;
 /// Bytes of the file.
 const LOG_LIMIT: u64 = 20 * 1024 * 1024;
@@ -77,8 +77,8 @@ impl Capture {
         }
     }
 
-    /// The text for the model, with a notice when it is not everything; empty when nothing was printed. The text does not
-    /// begin inside one of the secrets, which nobody would recognise any more.
+    /// The text for the model, with a notice when it is not everything; empty when nothing was printed. The text
+    /// does not begin inside one of the secrets, which nobody would recognise any more.
     pub(super) fn finish(mut self, secrets: &Masker) -> String {
         let bytes: Vec<u8> = self.recent.iter().copied().collect();
         let decoded = String::from_utf8_lossy(&bytes);
