@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
@@ -108,15 +109,34 @@ impl Masker {
             self.needles.iter().any(|(needle, _)| needle.len() > rest.len() && needle.starts_with(rest))
         };
         let starts = (text.len().saturating_sub(longest)..text.len()).filter(|start| text.is_char_boundary(*start));
-        let mut end = starts.into_iter().find(|start| begins(*start)).unwrap_or(text.len());
+        let end = starts.into_iter().find(|start| begins(*start)).unwrap_or(text.len());
         // A secret that is complete may reach over that place.
-        while let Some(start) = self.needles.iter().find_map(|(needle, _)| {
-            let mut found = text.match_indices(needle.as_str()).map(|(start, _)| start);
-            found.find(|start| (*start..start + needle.len()).contains(&end) && *start < end)
-        }) {
-            end = start;
+        self.cut_before(text, end)
+    }
+
+    /// Where a text can be cut so that no secret is cut in two: at `place`, or before it.
+    pub fn cut_before(&self, text: &str, mut place: usize) -> usize {
+        while let Some(secret) = self.across(text, place) {
+            place = secret.start;
         }
-        end
+        place
+    }
+
+    /// As [`Masker::cut_before`]: at `place`, or behind it.
+    pub fn cut_behind(&self, text: &str, mut place: usize) -> usize {
+        while let Some(secret) = self.across(text, place) {
+            place = secret.end;
+        }
+        place
+    }
+
+    /// A secret that begins before a place and ends behind it.
+    fn across(&self, text: &str, place: usize) -> Option<Range<usize>> {
+        self.needles.iter().find_map(|(needle, _)| {
+            let starts = (place + 1).saturating_sub(needle.len())..place;
+            let is_there = |start: &usize| text.as_bytes()[*start..].starts_with(needle.as_bytes());
+            starts.into_iter().find(is_there).map(|start| start..start + needle.len())
+        })
     }
 
     /// Masks every string inside a JSON value, names of members included.
@@ -265,6 +285,18 @@ mod tests {
         assert_eq!(masker.settled("a hunter2-secret"), 2, "it may become the other one");
         assert_eq!(masker.settled("ü"), 2);
         assert_eq!(Masker::default().settled("hunter2-"), 8);
+    }
+
+    #[test]
+    fn a_cut_goes_around_a_secret() {
+        let masker = Masker::new(&[Secret::new("hunter2-secret"), Secret::new("secret-key")]);
+        let text = "ü hunter2-secret-key b";
+        for (place, before, behind) in [(3, 3, 3), (4, 3, 21), (10, 3, 21), (17, 3, 21), (21, 21, 21), (22, 22, 22)] {
+            assert_eq!((masker.cut_before(text, place), masker.cut_behind(text, place)), (before, behind), "{place}");
+        }
+        let masker = Masker::new(&[Secret::new("abababab")]);
+        assert_eq!((masker.cut_before("ababababab", 9), masker.cut_behind("ababababab", 1)), (0, 10));
+        assert_eq!(Masker::default().cut_before(text, 10), 10);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! Nothing is changed there.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::thread;
 use std::time::Duration;
 
@@ -59,8 +60,8 @@ pub(super) struct Providers<'a> {
 /// Ports that the whole internet can reach, over IPv4 and over IPv6.
 #[derive(Default)]
 struct Open {
-    v4: BTreeSet<u64>,
-    v6: BTreeSet<u64>,
+    v4: Vec<RangeInclusive<u64>>,
+    v6: Vec<RangeInclusive<u64>>,
 }
 
 impl Providers<'_> {
@@ -132,16 +133,16 @@ impl Providers<'_> {
             Err(why) => return Check::new(name, Verdict::Warn, why),
         };
         let needed = self.needed_ports();
-        let list = |ports: &[&u64]| ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let missing: Vec<&u64> = needed.difference(&open.v4).collect();
-        let without_v6: Vec<&u64> = needed.difference(&open.v6).collect();
+        let list = |ports: &[u64]| ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let missing = closed(&needed, &open.v4);
+        let without_v6 = closed(&needed, &open.v6);
         if !missing.is_empty() {
             return Check::new(name, Verdict::Fail, format!("missing ports {}", list(&missing)));
         }
         if !without_v6.is_empty() {
             return Check::new(name, Verdict::Warn, format!("missing ports {} over IPv6", list(&without_v6)));
         }
-        Check::new(name, Verdict::Pass, format!("ports {} open", list(&needed.iter().collect::<Vec<_>>())))
+        Check::new(name, Verdict::Pass, format!("ports {} open", list(&needed.into_iter().collect::<Vec<_>>())))
     }
 
     fn vultr_rules(&self) -> Result<Open, String> {
@@ -160,7 +161,7 @@ impl Providers<'_> {
                 let is_for_all = rule["protocol"] == "tcp" && rule["subnet_size"] == 0;
                 let Some(ports) = rule["port"].as_str().filter(|_| is_for_all).and_then(parse_ports) else { continue };
                 let family = rule["ip_type"].as_str().or_else(|| rule["type"].as_str());
-                if family == Some("v6") { open.v6.extend(ports) } else { open.v4.extend(ports) }
+                if family == Some("v6") { open.v6.push(ports) } else { open.v4.push(ports) }
             }
             cursor = page["meta"]["links"]["next"].as_str().unwrap_or_default().to_owned();
             if cursor.is_empty() {
@@ -185,10 +186,10 @@ impl Providers<'_> {
             let sources: Vec<&str> =
                 rule["source_ips"].as_array().into_iter().flatten().filter_map(Json::as_str).collect();
             if sources.contains(&"0.0.0.0/0") {
-                open.v4.extend(ports.clone());
+                open.v4.push(ports.clone());
             }
             if sources.contains(&"::/0") {
-                open.v6.extend(ports);
+                open.v6.push(ports);
             }
         }
         Ok(open)
@@ -262,8 +263,13 @@ fn message(body: &Json) -> String {
     }
 }
 
+/// Those of the ports that are in no range.
+fn closed(ports: &BTreeSet<u64>, open: &[RangeInclusive<u64>]) -> Vec<u64> {
+    ports.iter().filter(|port| !open.iter().any(|range| range.contains(port))).copied().collect()
+}
+
 /// `22`, or a range `8000-8003` or `8000:8003`.
-fn parse_ports(text: &str) -> Option<std::ops::RangeInclusive<u64>> {
+fn parse_ports(text: &str) -> Option<RangeInclusive<u64>> {
     let (first, last) = text.split_once(['-', ':']).unwrap_or((text, text));
     Some(first.trim().parse().ok()?..=last.trim().parse().ok()?)
 }
@@ -294,5 +300,8 @@ mod tests {
         assert_eq!(parse_ports("22"), Some(22..=22));
         assert_eq!(parse_ports("8000-8003"), Some(8000..=8003));
         assert_eq!(parse_ports("any"), None);
+        let open = ["22", "8000-8003", "60000-999999999999999"].map(|text| parse_ports(text).unwrap());
+        let needed = BTreeSet::from([22, 80, 7999, 8000, 8003, 8004, 65_535]);
+        assert_eq!(closed(&needed, &open), [80, 7999, 8004]);
     }
 }

@@ -101,18 +101,18 @@ pub struct Page {
     pub total: u64,
 }
 
-const RUNS_OF: &str = "WHERE agent = ?1 ORDER BY started_at DESC LIMIT ?2 OFFSET ?3";
+const RUNS_OF: &str = "WHERE agent = ?1 AND started_at >= ?2 ORDER BY started_at DESC LIMIT ?3 OFFSET ?4";
 
-/// Ended runs of an agent, newest first.
+/// Ended runs of an agent that began at a time or after it, newest first.
 ///
 /// # Errors
 /// When the database fails.
-pub fn runs_of(db: &Connection, agent: &str, limit: u32, offset: u64) -> Result<Page> {
-    let total: i64 =
-        db.prepare_cached("SELECT COUNT(*) FROM runs WHERE agent = ?")?.query_row([agent], |row| row.get(0))?;
+pub fn runs_of(db: &Connection, agent: &str, since: UnixMs, limit: u32, offset: u64) -> Result<Page> {
+    let mut count = db.prepare_cached("SELECT COUNT(*) FROM runs WHERE agent = ? AND started_at >= ?")?;
+    let total: i64 = count.query_row(params![agent, since.0], |row| row.get(0))?;
     let mut query = db.prepare_cached(&format!("SELECT {COLUMNS} FROM runs {RUNS_OF}"))?;
     let offset = i64::try_from(offset).unwrap_or(i64::MAX);
-    let runs = query.query_map(params![agent, limit, offset], run)?.collect::<Result<_, _>>()?;
+    let runs = query.query_map(params![agent, since.0, limit, offset], run)?.collect::<Result<_, _>>()?;
     Ok(Page { runs, total: total.unsigned_abs() })
 }
 
@@ -339,14 +339,16 @@ mod tests {
         let store = Store::open_in_memory().unwrap();
         let all: Vec<_> = (1..=3).map(|at| scheduled(&store, "dev", ended(at, 5, RunResult::Completed))).collect();
         scheduled(&store, "dev-tools", ended(9, 5, RunResult::Completed));
-        let page = store.read(|db| runs_of(db, "dev", 2, 1)).unwrap();
+        let page = store.read(|db| runs_of(db, "dev", UnixMs(0), 2, 1)).unwrap();
         let listed: Vec<_> = page.runs.iter().map(|run| &run.instance_id).collect();
         assert_eq!((listed, page.total), (vec![&all[1], &all[0]], 3));
+        let page_since = store.read(|db| runs_of(db, "dev", UnixMs(2), 1, 0)).unwrap();
+        assert_eq!((&page_since.runs[0].instance_id, page_since.runs.len(), page_since.total), (&all[2], 1, 2));
         assert_eq!((page.runs[0].duration_ms, page.runs[0].usage), (5, None));
         assert_eq!(store.read(|db| get(db, &all[2])).unwrap().unwrap().started_at, UnixMs(3));
         assert_eq!(store.read(|db| get(db, "dev-00000000")).unwrap(), None);
         let sql = format!("SELECT {COLUMNS} FROM runs {RUNS_OF}");
-        assert_eq!(plan(&store, &sql), ["SEARCH runs USING INDEX idx_runs_agent (agent=?)"]);
+        assert_eq!(plan(&store, &sql), ["SEARCH runs USING INDEX idx_runs_agent (agent=? AND started_at>?)"]);
     }
 
     #[test]

@@ -113,6 +113,8 @@ fn the_latest_runs_of_an_agent_are_listed() {
         (&document["agent"], &document["total"], &document["runs"][0]["instanceId"], &document["runs"][0]["usage"]),
         (&json!("dev"), &json!(3), &json!("dev-00000003"), &Value::Null)
     );
+    let document: Value = serde_json::from_str(&shown(&project, &["dev", "--json", "-n1", "-s7d"])).unwrap();
+    assert_eq!((&document["total"], document["runs"].as_array().unwrap().len()), (&json!(2), 1), "of the same time");
     assert_eq!(shown(&project, &["idle"]), "No runs recorded.\n");
 }
 

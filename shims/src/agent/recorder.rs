@@ -1,9 +1,10 @@
 //! Writes a session down as a script for the mock provider (`AL_RECORD`, agent-session.md §22.6): what the model said
 //! and did can then be played again without it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -18,6 +19,8 @@ use crate::session::provider::Model;
 
 /// Variable that names the file.
 const VARIABLE: &str = "AL_RECORD";
+/// Mode of the file.
+const OWNER_ONLY: u32 = 0o600;
 
 /// A script that grows with the session.
 pub(super) struct Recorder<'a> {
@@ -31,15 +34,20 @@ pub(super) struct Recorder<'a> {
 }
 
 impl<'a> Recorder<'a> {
-    /// A recorder, if one is wanted. Existing content of the file is replaced; only its owner can read it.
+    /// A recorder, if one is wanted. Existing content of the file is replaced, and only its owner can read the new one.
     ///
     /// # Errors
-    /// The file cannot be written.
+    /// The file cannot be written, or not be closed to others.
     pub(super) fn of(environment: &Environment, model: &Model, report: &'a Reporter) -> Result<Option<Self>> {
         let Some(path) = environment.get_non_empty(VARIABLE) else { return Ok(None) };
         let cannot = || format!("write {path} (from {VARIABLE})");
         let mut options = OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path).with_context(cannot)?;
+        let mut file =
+            options.write(true).create(true).truncate(true).mode(OWNER_ONLY).open(path).with_context(cannot)?;
+        // A file that was there already has another mode. What is no file (`/dev/stdout`) keeps its own.
+        if file.metadata().with_context(cannot)?.is_file() {
+            file.set_permissions(Permissions::from_mode(OWNER_ONLY)).with_context(cannot)?;
+        }
         file.write_all(head(model).as_bytes()).with_context(cannot)?;
         Ok(Some(Self { file, broken: false, secrets: report.masker(), is_summarising: false, report }))
     }
@@ -123,14 +131,17 @@ fn call(call: &ToolCall, secrets: &Masker) -> String {
         // What TOML cannot say, or nobody can read, stays as it came.
         None => format!("raw_args = {}", string(&secrets.mask(&call.raw))),
     };
-    format!("  [[turn.call]]\n  tool = {}\n  id = {}\n  {args}\n", string(&call.name), string(&call.id))
+    let masked = |text: &str| string(&secrets.mask(text));
+    format!("  [[turn.call]]\n  tool = {}\n  id = {}\n  {args}\n", masked(&call.name), masked(&call.id))
 }
 
 fn failure(error: &ModelError, secrets: &Masker) -> String {
     let mut fields = vec![format!("kind = {}", string(error.kind.as_str()))];
     fields.extend(error.status.map(|status| format!("status = {status}")));
     fields.push(format!("message = {}", string(&secrets.mask(&error.message))));
-    fields.extend(error.wait.map(|wait| format!("retry_after_ms = {}", wait.as_millis())));
+    // TOML has no greater number.
+    let millis = |wait: Duration| i64::try_from(wait.as_millis()).unwrap_or(i64::MAX);
+    fields.extend(error.wait.map(|wait| format!("retry_after_ms = {}", millis(wait))));
     format!("error = {{ {} }}\n", fields.join(", "))
 }
 
@@ -165,8 +176,6 @@ fn string(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use serde_json::json;
 
     use super::super::report::tests::Lines;
@@ -287,15 +296,36 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_without_end_is_the_longest_that_a_script_can_have() {
+        let mut error = ModelError::new(Kind::RateLimit, "later");
+        error.wait = Some(Duration::MAX);
+        let script = recorded(&[Event::AttemptFailed(&error)]);
+        assert!(script.contains("retry_after_ms = 9223372036854775807 }"), "{script}");
+        Script::parse(&script, "s").unwrap();
+    }
+
+    #[test]
+    fn a_file_that_others_could_read_is_closed_to_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("script.toml");
+        std::fs::write(&path, "old").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        let environment: Environment = [(VARIABLE, path.as_os_str())].into_iter().collect();
+        assert!(Recorder::of(&environment, &model(), &Lines::new().0).unwrap().is_some());
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
     fn secrets_stay_out_of_the_script() {
         let content = vec![
             Block::Text { text: "it is hunter2-hunter2".into(), signature: None },
             call("a", "bash", r#"{"command":"echo hunter2-hunter2"}"#),
             call("b", "bash", r#"{"command":"echo hunter2-hunter2"#),
+            call("hunter2-hunter2", "hunter2-hunter2", "{}"),
         ];
         let message = Message::Assistant(Assistant { content, ..Assistant::default() });
         let script = recorded(&[Event::MessageEnd(&message)]);
-        assert!(!script.contains("hunter2") && script.matches("***").count() == 3, "{script}");
+        assert!(!script.contains("hunter2") && script.matches("***").count() == 5, "{script}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::json;
 use crate::text;
 
 /// Longest message kept of an error, in characters.
-const MESSAGE: usize = 2000;
+pub(super) const MESSAGE: usize = 2000;
 /// Longest text shown of an answer that has no JSON in it, in characters.
 const RAW: usize = 200;
 /// The name under which a refusal of thinking that was sent back is reported.
@@ -36,13 +36,13 @@ impl Hints {
     }
 }
 
-/// The error of an answer with a status outside 200–299. `sent` are the optional parameters of the request, by their
-/// names on the wire.
+/// The error of an answer with a status outside 200–299, whose body is free of the key. `sent` are the optional
+/// parameters of the request, by their names on the wire.
 pub(super) fn of_answer(status: u16, body: &str, hints: &Hints, sent: &[&str]) -> ModelError {
     let report = Report::read(body);
     let kind = report.kind(Some(status), Kind::Server);
     let message = match (report.message.is_empty(), body.trim().is_empty()) {
-        (false, _) => report.message.clone(),
+        (false, _) => report.beginning().to_owned(),
         (true, false) => text::cut(body.trim(), RAW).to_owned(),
         (true, true) => "empty answer".to_owned(),
     };
@@ -55,7 +55,8 @@ pub(super) fn of_answer(status: u16, body: &str, hints: &Hints, sent: &[&str]) -
     error
 }
 
-/// The error object of a stream, or of an answer that calls itself a success.
+/// The error object of a stream, or of an answer that calls itself a success; its message may be long and have the key
+/// in it.
 pub(super) fn of_object(object: &Map<String, Value>, hints: &Hints) -> ModelError {
     of_object_or(object, hints, Kind::Server)
 }
@@ -106,7 +107,7 @@ impl Report {
         match object.get("error") {
             Some(Value::Object(inner)) => report.take(inner),
             Some(Value::String(message)) => {
-                report.message = text::cut(message, MESSAGE).into();
+                report.message.clone_from(message);
                 report.take(object);
             }
             _ => report.take(object),
@@ -130,8 +131,7 @@ impl Report {
                 Value::Null => None,
                 other => Some(other.to_string()),
             });
-            let message = with_cause(message.unwrap_or_default(), error);
-            self.message = text::cut(&message, MESSAGE).into();
+            self.message = with_cause(message.unwrap_or_default(), error);
         }
         self.param = text_of(error.get("param"));
         for detail in error.get("details").and_then(Value::as_array).into_iter().flatten() {
@@ -141,9 +141,14 @@ impl Report {
         }
     }
 
+    /// As much of the message as is kept, which is also what is judged: a whole one may be very long.
+    fn beginning(&self) -> &str {
+        text::cut(&self.message, MESSAGE)
+    }
+
     fn error(&self, kind: Kind, hints: &Hints) -> ModelError {
         let mut error = ModelError::new(kind, "");
-        error.wait = hints.wait.or(self.wait).or_else(|| wait_in_text(&self.message)).filter(|wait| !wait.is_zero());
+        error.wait = hints.wait.or(self.wait).or_else(|| wait_in_text(self.beginning())).filter(|wait| !wait.is_zero());
         error.should_retry = hints.should_retry;
         error.request_id = hints.request_id.clone().or_else(|| self.request_id.clone());
         error
@@ -158,7 +163,7 @@ impl Report {
 
     fn special(&self, status: Option<u16>) -> Option<Kind> {
         let has = |word: &str| self.words.iter().any(|seen| seen == word);
-        let message = self.message.to_lowercase();
+        let message = self.beginning().to_lowercase();
         if has("billing_error") || has("insufficient_quota") || message.contains("credit balance is too low") {
             return Some(Kind::Quota);
         }
@@ -284,7 +289,7 @@ pub(super) fn named_window(message: &str) -> Option<u64> {
 /// one that is named first. A word that starts with `reasoning`, `thinking` or `prompt_mode` means whichever parameter
 /// of thinking was sent.
 fn rejected(report: &Report, sent: &[&str]) -> Option<String> {
-    let message = report.message.to_lowercase();
+    let message = report.beginning().to_lowercase();
     let about_thinking =
         ["signature", "cannot be modified", "must start with"].iter().any(|word| message.contains(word));
     // OpenAI's sealed thinking is bound to the organisation, which another key of the same model may not belong to.
@@ -292,7 +297,7 @@ fn rejected(report: &Report, sent: &[&str]) -> Option<String> {
     if unreadable || (message.contains("thinking") && about_thinking) {
         return Some(THINKING_BLOCKS.into());
     }
-    let text = format!("{} {}", report.param.as_deref().unwrap_or_default(), report.message);
+    let text = format!("{} {}", report.param.as_deref().unwrap_or_default(), report.beginning());
     let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').map(plain).filter(|word| !word.is_empty());
     let mut words = words.map(|word| named_by(&word, sent));
     words.find_map(|named| named).map(str::to_owned)

@@ -124,6 +124,11 @@ impl Client {
         Ok(Self { base: base.into(), host: host.into(), config, headers: header_map(headers)?, idle, masker })
     }
 
+    /// What takes the key out of what is shown of answers. To be used before it is cut.
+    pub(super) fn masker(&self) -> &Masker {
+        &self.masker
+    }
+
     /// Sends a body and waits for the head of the answer, whatever its status.
     ///
     /// # Errors

@@ -82,13 +82,12 @@ impl Answer {
 
 fn has_run(database: Option<&Reader>, agent: &str) -> Result<bool> {
     let Some(database) = database else { return Ok(false) };
-    Ok(database.read(|db| history::runs_of(db, agent, 0, 0))?.total > 0)
+    Ok(database.read(|db| history::runs_of(db, agent, UnixMs(0), 0, 0))?.total > 0)
 }
 
 fn of_agent(database: &Reader, agent: &str, since: UnixMs, limit: usize) -> Result<Answer> {
     let limit = u32::try_from(limit).unwrap_or(u32::MAX);
-    let mut page = database.read(|db| history::runs_of(db, agent, limit, 0))?;
-    page.runs.retain(|run| run.started_at >= since);
+    let page = database.read(|db| history::runs_of(db, agent, since, limit, 0))?;
     let document =
         json!({"agent": agent, "runs": page.runs.iter().map(run_json).collect::<Vec<_>>(), "total": page.total});
     Ok(Answer { text: stats_view::runs(&page.runs), document, is_empty: page.runs.is_empty() })

@@ -125,7 +125,7 @@ pub(in crate::gateway) fn runs(public: &Public, asked: &Asked<'_>) -> Result<Rep
     let page = whole_number(query.get("page"), 1);
     let limit = whole_number(query.get("limit"), USUAL_RUNS).min(MOST_RUNS);
     let offset = (page - 1).saturating_mul(limit) as u64;
-    let found = public.shared.store.read(|db| history::runs_of(db, asked.param(0), limit as u32, offset));
+    let found = public.shared.store.read(|db| history::runs_of(db, asked.param(0), UnixMs(0), limit as u32, offset));
     let found = public.shared.looked_up("list runs", found)?;
     let runs: Vec<Value> = found.runs.iter().map(run_json).collect();
     Ok(Reply::json(200, &json!({ "runs": runs, "total": found.total, "page": page, "limit": limit })))

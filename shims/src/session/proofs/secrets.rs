@@ -34,6 +34,23 @@ fn a_key_in_the_answer_of_a_server_is_not_cut_in_two() {
 }
 
 #[test]
+fn a_key_in_an_error_inside_a_stream_is_not_cut_in_two() {
+    for before in [2000 - KEY.len() + 1, 1991, 1996] {
+        let text = format!("{}{KEY} was refused", "x".repeat(before));
+        let error = json!({"type": "error", "error": {"message": text}, "status": "failed"}).to_string();
+        for given in [Given::stream(format!("event: error\ndata: {error}\n\n")), Given::json(200, &error)] {
+            for format in Format::ALL {
+                let server = Fake::start(vec![given.clone()]);
+                let seen = hold(format.table(&server.url));
+                let message = &seen.failures[0].message;
+                assert!(message.contains("xxxx") && !message.contains(HALF), "{format:?} {before}: {message}");
+                assert!(message.len() <= 2000, "{format:?}: {}", message.len());
+            }
+        }
+    }
+}
+
+#[test]
 fn what_is_no_part_of_a_key_stays() {
     for format in Format::ALL {
         let server = Fake::start(vec![Given::bare(400, "k".repeat(300))]);

@@ -3,7 +3,7 @@
 use self::reading::Reading;
 use self::request::{Body, CacheControl, OutputConfig, ThinkingParam, messages, text_block, tool_list};
 use self::thinking::{adaptive, budget, fit};
-use super::{COMMON_HEADERS, idle, key, name_model, patience};
+use super::{COMMON_HEADERS, idle, key, name_model, patience, shown};
 use crate::env::Environment;
 use crate::secret::Secret;
 use crate::session::error::{Kind, ModelError};
@@ -155,11 +155,7 @@ impl Provider for Anthropic {
             true => reading.stream(answer, request),
             false => reading.whole(answer, request),
         };
-        read.and_then(|()| reading.finish(&self.model)).map_err(|mut error| {
-            error.request_id = error.request_id.or(hints.request_id);
-            error.wait = error.wait.or(hints.wait);
-            self.explain(error)
-        })
+        read.and_then(|()| reading.finish(&self.model)).map_err(|error| self.explain(shown(error, hints, &self.client)))
     }
 }
 

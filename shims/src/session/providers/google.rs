@@ -2,7 +2,7 @@
 
 use self::answer::Reading;
 use self::request::{Body, Thought};
-use super::{COMMON_HEADERS, idle, key, name_model, patience};
+use super::{COMMON_HEADERS, idle, key, name_model, patience, shown};
 use crate::env::Environment;
 use crate::secret::Secret;
 use crate::session::error::ModelError;
@@ -80,11 +80,8 @@ impl Provider for Google {
             true => reading.stream(answer, request),
             false => reading.whole(answer, request),
         };
-        read.and_then(|()| reading.finish(&self.model)).map_err(|mut error| {
-            error.request_id = error.request_id.or(hints.request_id);
-            error.wait = error.wait.or(hints.wait);
-            name_model(error, &self.model)
-        })
+        read.and_then(|()| reading.finish(&self.model))
+            .map_err(|error| name_model(shown(error, hints, &self.client), &self.model))
     }
 }
 

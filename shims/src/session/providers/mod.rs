@@ -5,9 +5,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use self::mock::{Mock, Script};
+use super::classify::{self, Hints};
 use super::error::{Kind, ModelError};
 use super::event::Notice;
-use super::http::{Answer, Patience};
+use super::http::{Answer, Client, Patience};
 use super::provider::{Model, Provider, Request};
 use super::registry::{self, Registry, Resolved, Thinking};
 use super::sse::{Parser, SseEvent, TooLong};
@@ -290,6 +291,15 @@ fn read_whole<T: serde::de::DeserializeOwned>(answer: Answer, patience: Patience
 fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, ModelError> {
     json::parse(text)
         .map_err(|error| ModelError::new(Kind::Malformed, format!("the answer is not valid JSON: {error}")))
+}
+
+/// Completes the error of an answer with a good status by what its head says, and makes its message fit to be shown.
+fn shown(mut error: ModelError, hints: Hints, client: &Client) -> ModelError {
+    error.request_id = error.request_id.or(hints.request_id);
+    error.wait = error.wait.or(hints.wait);
+    let message = client.masker().mask(&error.message);
+    error.message = cut(&message, classify::MESSAGE).to_owned();
+    error
 }
 
 /// Says which model a refused request was for, and what to use when it is known to be gone.

@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher, RandomState};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{COMMON_HEADERS, MOST_TOKENS, Progress, idle, key, name_model, patience, read_stream, read_whole};
+use super::{COMMON_HEADERS, MOST_TOKENS, Progress, idle, key, name_model, patience, read_stream, read_whole, shown};
 use crate::env::Environment;
 use crate::secret::Secret;
 use crate::session::error::ModelError;
@@ -104,11 +104,7 @@ impl Server {
         } else {
             read_whole(answer, patience(request)).and_then(|answer| reading.whole(&answer).map(|()| reading))
         };
-        read.and_then(Reading::finish).map_err(|mut error| {
-            error.request_id = error.request_id.or(hints.request_id);
-            error.wait = error.wait.or(hints.wait);
-            name_model(error, &self.model)
-        })
+        read.and_then(Reading::finish).map_err(|error| name_model(shown(error, hints, &self.client), &self.model))
     }
 
     fn headers<'a>(&'a self, extra: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {

@@ -52,6 +52,7 @@ impl Session {
                 cancel: Cancel::new(),
                 groups: input.tool_groups,
                 surroundings: input.surroundings,
+                secrets: input.secrets.clone(),
                 bash_timeout: input.limits.bash_timeout.filter(|seconds| *seconds > 0),
                 stream: input.limits.stream_tools == Some(true),
             },

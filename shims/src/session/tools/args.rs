@@ -4,6 +4,7 @@
 use serde_json::{Map, Number, Value};
 
 use super::Schema;
+use crate::secret::Masker;
 use crate::text::cut;
 
 /// Most characters of the received arguments that an error repeats; the model knows the rest.
@@ -27,8 +28,8 @@ impl Args {
 
 /// Checks arguments; keys that the schema does not know are dropped.
 ///
-/// The error lists one problem per line and the arguments as received.
-pub(super) fn check(schema: &Schema, received: &Map<String, Value>) -> Result<Args, String> {
+/// The error lists one problem per line and the arguments as received; long ones are not cut inside one of the secrets.
+pub(super) fn check(schema: &Schema, received: &Map<String, Value>, secrets: &Masker) -> Result<Args, String> {
     let mut checked = Map::new();
     let mut problems = Vec::new();
     let required = |name: &str| {
@@ -43,7 +44,7 @@ pub(super) fn check(schema: &Schema, received: &Map<String, Value>) -> Result<Ar
                 None => problems.push(format!(
                     "- {name}: expected a {}, got {}",
                     property["type"].as_str().unwrap_or_default(),
-                    describe(value)
+                    describe(value, secrets)
                 )),
             },
         }
@@ -52,9 +53,14 @@ pub(super) fn check(schema: &Schema, received: &Map<String, Value>) -> Result<Ar
         return Ok(Args(checked));
     }
     let all = Value::Object(received.clone()).to_string();
-    let shown = cut(&all, RECEIVED_LIMIT);
+    let shown = cut_whole(&all, RECEIVED_LIMIT, secrets);
     let mark = if shown.len() < all.len() { "…" } else { "" };
     Err(format!("Invalid arguments for {}:\n{}\nReceived: {shown}{mark}", schema.name, problems.join("\n")))
+}
+
+/// The beginning of a text, without a part of a secret at its end.
+fn cut_whole<'a>(text: &'a str, limit: usize, secrets: &Masker) -> &'a str {
+    &text[..secrets.cut_before(text, cut(text, limit).len())]
 }
 
 /// The value as the wanted type, when it says the same.
@@ -75,12 +81,12 @@ fn parse_number(digits: &str) -> Option<Number> {
     }
 }
 
-fn describe(value: &Value) -> String {
+fn describe(value: &Value, secrets: &Masker) -> String {
     match value {
         Value::Null => "null".into(),
         Value::Bool(flag) => flag.to_string(),
         Value::Number(number) => format!("the number {number}"),
-        Value::String(text) => format!("the string {:?}", cut(text, 80)),
+        Value::String(text) => format!("the string {:?}", cut_whole(text, 80, secrets)),
         Value::Array(_) => "an array".into(),
         Value::Object(_) => "an object".into(),
     }
@@ -92,10 +98,11 @@ mod tests {
 
     use super::super::schemas;
     use super::*;
+    use crate::secret::Secret;
     use crate::session::message::ToolCall;
 
     fn read(args: Value) -> Result<Args, String> {
-        check(&schemas()[0], args.as_object().unwrap())
+        check(&schemas()[0], args.as_object().unwrap(), &Masker::default())
     }
 
     #[test]
@@ -121,7 +128,7 @@ mod tests {
     fn arguments_inside_a_string_are_unwrapped_once() {
         let call = ToolCall::from_raw("1", "read", r#""{\"path\": \"a\"}""#);
         assert!(call.complete);
-        assert_eq!(check(&schemas()[0], &call.args).unwrap().text("path"), "a");
+        assert_eq!(check(&schemas()[0], &call.args, &Masker::default()).unwrap().text("path"), "a");
         assert!(!ToolCall::from_raw("1", "read", r#""\"{}\"""#).complete);
     }
 
@@ -136,6 +143,17 @@ mod tests {
         );
         for odd in ["", "NaN", "inf", "1e999", "0x10", "12 apples"] {
             assert!(read(json!({"path": "a", "limit": odd})).is_err(), "{odd}");
+        }
+    }
+
+    #[test]
+    fn what_is_repeated_of_arguments_does_not_end_inside_a_secret() {
+        let secrets = Masker::new(&[Secret::new("hunter2-secret")]);
+        for before in [0, 10, 60, 70, 79, 3950, 3970, 3980] {
+            let path = format!("{}hunter2-secret and so on", "x".repeat(before));
+            let args = json!({"offset": path, "path": [path, "x".repeat(RECEIVED_LIMIT)]});
+            let problems = check(&schemas()[0], args.as_object().unwrap(), &secrets).unwrap_err();
+            assert!(!secrets.mask(&problems).contains("hunter2"), "{before}");
         }
     }
 

@@ -55,7 +55,7 @@ pub(super) fn run(args: &Args, context: &Context, on_line: &mut dyn FnMut(&str))
     if let Some(lines) = &mut lines {
         lines.end(on_line);
     }
-    let printed = capture.finish();
+    let printed = capture.finish(&context.secrets);
     let output = if printed.is_empty() { "(no output)" } else { &printed };
     match end {
         End::Exited(status) if status.success() => text(output),

@@ -13,6 +13,7 @@ use super::Permit;
 use super::message::{Content, ToolCall, ToolResult};
 use crate::cancel::Cancel;
 use crate::env::Environment;
+use crate::secret::Masker;
 
 mod args;
 mod bash;
@@ -41,6 +42,8 @@ pub struct Context {
     /// The processes that calls have started; one value for the whole session.
     pub groups: ToolGroups,
     pub surroundings: Surroundings,
+    /// What is cut is not cut inside one of these: half a secret would not be recognised any more.
+    pub secrets: Masker,
     /// Seconds that a command may take at most, also when its call says nothing.
     pub bash_timeout: Option<u64>,
     /// What commands print is reported while they run.
@@ -112,7 +115,7 @@ fn answer(call: &ToolCall, context: &Context, attendant: &mut dyn Attendant) -> 
             call.name
         ));
     }
-    let args = args::check(schema, &call.args)?;
+    let args = args::check(schema, &call.args, &context.secrets)?;
     if context.cancel.is_cancelled() {
         return Err("Aborted before it started".into());
     }
@@ -163,6 +166,7 @@ mod tests {
             cancel: Cancel::new(),
             groups: ToolGroups::default(),
             surroundings: Surroundings::Container,
+            secrets: Masker::default(),
             bash_timeout: None,
             stream: false,
         };

@@ -1,5 +1,7 @@
 //! The limits of a result (agent-session.md §7.1): at most 2000 lines and 51200 bytes, whole lines.
 
+use crate::secret::Masker;
+
 /// Most lines of a result.
 pub(super) const LINES: usize = 2000;
 /// Most bytes of a result.
@@ -61,8 +63,8 @@ pub(super) enum Tail<'a> {
     Whole,
     /// Its last lines.
     Lines { text: &'a str, lines: usize, cut: Cut },
-    /// The last line alone is too long: the end of that line, without its newline.
-    PartialLine(&'a str),
+    /// The last line alone is too long: that line, without its newline.
+    LongLine(&'a str),
 }
 
 /// The last lines of a text that fit the limits. A newline belongs to the line it ends.
@@ -82,7 +84,7 @@ pub(super) fn tail(text: &str) -> Tail<'_> {
             }
         };
         return if lines == 0 {
-            Tail::PartialLine(last_bytes(text.strip_suffix('\n').unwrap_or(text)))
+            Tail::LongLine(text[line..].strip_suffix('\n').unwrap_or(&text[line..]))
         } else {
             Tail::Lines { text: &text[start..], lines, cut }
         };
@@ -90,12 +92,13 @@ pub(super) fn tail(text: &str) -> Tail<'_> {
     Tail::Whole
 }
 
-fn last_bytes(line: &str) -> &str {
+/// The end of a line, without a part of a secret at its beginning.
+pub(super) fn last_bytes<'a>(line: &'a str, secrets: &Masker) -> &'a str {
     let mut start = line.len().saturating_sub(BYTES);
     while !line.is_char_boundary(start) {
         start += 1;
     }
-    &line[start..]
+    &line[secrets.cut_behind(line, start)..]
 }
 
 /// A size in notices: `512B`, `50.0KB`, `1.5MB`.
@@ -149,11 +152,11 @@ mod tests {
     #[test]
     fn a_last_line_that_is_too_long_is_cut_between_characters() {
         let line = format!("{}\n", "ä".repeat(BYTES));
-        let Tail::PartialLine(end) = tail(&line) else { panic!("expected a part of the line") };
-        assert_eq!(end.len(), BYTES);
+        let Tail::LongLine(whole) = tail(&line) else { panic!("expected a long line") };
+        assert_eq!(last_bytes(whole, &Masker::default()).len(), BYTES);
         let odd = format!("{}b", "ä".repeat(BYTES));
-        let Tail::PartialLine(end) = tail(&odd) else { panic!("expected a part of the line") };
-        assert_eq!(end.len(), BYTES - 1);
+        let Tail::LongLine(whole) = tail(&odd) else { panic!("expected a long line") };
+        assert_eq!(last_bytes(whole, &Masker::default()).len(), BYTES - 1);
     }
 }
 
@@ -194,7 +197,8 @@ mod props {
                     prop_assert!(text.ends_with(end) && text[..text.len() - end.len()].ends_with('\n'));
                     prop_assert_eq!(end.split_inclusive('\n').count(), lines);
                 }
-                Tail::PartialLine(end) => {
+                Tail::LongLine(line) => {
+                    let end = last_bytes(line, &Masker::default());
                     prop_assert!(!fits && end.len() <= BYTES && end.len() > BYTES - 4);
                     prop_assert!(!end.contains('\n'));
                     prop_assert!(text.strip_suffix('\n').unwrap_or(&text).ends_with(end));

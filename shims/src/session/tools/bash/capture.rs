@@ -7,10 +7,11 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::super::truncate::{BYTES, Cut, LINES, Tail, size, tail};
+use super::super::truncate::{BYTES, Cut, LINES, Tail, last_bytes, size, tail};
 use super::with_notice;
+use crate::secret::Masker;
 
-/// Bytes that stay in memory, the newest ones.
+/// Bytes that stay in memory, the newest ones: more than are shown, so that a secret is whole where those begin.
 const KEEP: usize = 102_400;
 /// Bytes of the file.
 const LOG_LIMIT: u64 = 20 * 1024 * 1024;
@@ -76,8 +77,9 @@ impl Capture {
         }
     }
 
-    /// The text for the model, with a notice when it is not everything; empty when nothing was printed.
-    pub(super) fn finish(mut self) -> String {
+    /// The text for the model, with a notice when it is not everything; empty when nothing was printed. The text
+    /// does not begin inside one of the secrets, which nobody would recognise any more.
+    pub(super) fn finish(mut self, secrets: &Masker) -> String {
         let bytes: Vec<u8> = self.recent.iter().copied().collect();
         let decoded = String::from_utf8_lossy(&bytes);
         let total = self.lines();
@@ -90,7 +92,8 @@ impl Capture {
                 };
                 (text, format!("Showing lines {}-{total} of {total}{limit}", total - lines as u64 + 1))
             }
-            Tail::PartialLine(text) => {
+            Tail::LongLine(line) => {
+                let text = last_bytes(line, secrets);
                 let line = if self.line_bytes > 0 { self.line_bytes } else { self.ended_line_bytes };
                 let (shown, line) = (size(text.len() as u64), size(line));
                 (text, format!("Showing last {shown} of line {total} (line is {line})"))
@@ -181,6 +184,7 @@ fn without_nul(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secret::Secret;
 
     /// Feeds output in pieces of each size; the result must not depend on it. The path is replaced by `FILE`.
     #[track_caller]
@@ -192,7 +196,7 @@ mod tests {
                 capture.push(bytes);
                 assert!(capture.recent.len() <= KEEP);
             }
-            let mut text = capture.finish();
+            let mut text = capture.finish(&Masker::default());
             let files: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
             assert_eq!(files.len(), usize::from(saved));
             for file in &files {
@@ -242,6 +246,19 @@ mod tests {
     }
 
     #[test]
+    fn a_huge_line_is_not_cut_inside_a_secret() {
+        let secrets = Masker::new(&[Secret::new("hunter2-secret")]);
+        for behind in [BYTES - 13, BYTES - 7, BYTES - 1] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut capture = Capture::new(dir.path());
+            let output = format!("{}hunter2-secret{}", "x".repeat(BYTES), "y".repeat(behind));
+            output.as_bytes().chunks(1000).for_each(|bytes| capture.push(bytes));
+            let text = capture.finish(&secrets);
+            assert!(text.starts_with(&format!("{}\n\n[Showing last 50.0KB of line 1", "y".repeat(behind))), "{behind}");
+        }
+    }
+
+    #[test]
     fn replaced_bytes_count_in_the_limit() {
         let output = vec![0xFF; 40_000];
         let end = "\u{FFFD}".repeat(BYTES / 3);
@@ -255,7 +272,7 @@ mod tests {
         let mut capture = Capture::new(dir.path());
         let piece = vec![b'x'; 30_000];
         (0..1000).for_each(|_| capture.push(&piece));
-        assert!(capture.finish().contains("(line is 28.6MB). Full output: "));
+        assert!(capture.finish(&Masker::default()).contains("(line is 28.6MB). Full output: "));
         let file = std::fs::read_dir(dir.path()).unwrap().next().unwrap().unwrap().path();
         let content = std::fs::read(file).unwrap();
         let (output, note) = content.split_at(LOG_LIMIT as usize);
@@ -268,7 +285,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut capture = Capture::new(&dir.path().join("missing"));
         capture.push("x\n".repeat(LINES + 1).as_bytes());
-        let text = capture.finish();
+        let text = capture.finish(&Masker::default());
         assert!(text.contains("of 2001. Full output could not be saved: /"), "{text}");
         assert!(text.contains("/missing/al-bash-"), "{text}");
         assert!(text.ends_with("No such file or directory (os error 2)]"));
