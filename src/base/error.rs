@@ -112,8 +112,21 @@ pub fn render(error: &anyhow::Error) -> String {
         _ => "Error",
     };
     let mut text = format!("{prefix}: {error}");
-    for cause in error.chain().skip(1) {
-        text.push_str(&format!("\nCause: {cause}"));
+    let causes = causes(error);
+    if !causes.is_empty() {
+        text.push_str(&format!("\nCause: {causes}"));
+    }
+    text
+}
+
+/// All that is below the message; what a cause only repeats of the ones above it is left out.
+fn causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            let joint = if text.is_empty() { "" } else { ": " };
+            text.push_str(&format!("{joint}{cause}"));
+        }
     }
     text
 }
@@ -137,6 +150,14 @@ mod tests {
         let error = Err::<(), _>(std::io::Error::other("disk full")).context("write x").unwrap_err();
         assert_eq!(render(&error), "Error: write x\nCause: disk full");
         assert_eq!(one_line(&error), "write x: disk full");
+    }
+
+    #[test]
+    fn all_causes_are_one_line_that_repeats_nothing() {
+        let error = Err::<(), _>(std::io::Error::other("disk full")).context("save: disk full").unwrap_err();
+        assert_eq!(render(&error.context("write x")), "Error: write x\nCause: save: disk full");
+        let error = Err::<(), _>(std::io::Error::other("disk full")).context("save").unwrap_err();
+        assert_eq!(render(&error.context("write x")), "Error: write x\nCause: save: disk full");
     }
 
     #[test]

@@ -57,10 +57,15 @@ impl Checked {
     }
 }
 
+/// Whether nothing is wrong and everybody could be asked: as when one is stored without a person to decide, no answer is
+/// a failure (cli-config.md §4.7).
+pub fn is_ok(checked: &[Checked]) -> bool {
+    checked.iter().all(|checked| matches!(checked.state, State::Valid | State::Unasked))
+}
+
 /// All that was found, as JSON.
 pub fn to_json(checked: &[Checked]) -> Value {
-    let is_ok = checked.iter().all(|checked| checked.state != State::Invalid);
-    json!({"ok": is_ok, "credentials": checked.iter().map(Checked::to_json).collect::<Vec<_>>()})
+    json!({"ok": is_ok(checked), "credentials": checked.iter().map(Checked::to_json).collect::<Vec<_>>()})
 }
 
 /// The stored credentials that are meant: these, or all.

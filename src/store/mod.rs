@@ -81,7 +81,20 @@ impl Store {
     /// With path and reason when the file was written by a later release, or the system refuses; the file is then as it
     /// was.
     pub fn open(dir: &Path) -> Result<Opened> {
-        let open::Opened { writer, reader, tally, set_aside, taken_over } = open::open(dir)?;
+        Self::of_file(dir, open::Damaged::SetAside)
+    }
+
+    /// As [`Store::open`], but a file that is corrupt stays where it is: setting it aside is for a scheduler, which says
+    /// so in its log.
+    ///
+    /// # Errors
+    /// As [`Store::open`], and when the file is corrupt.
+    pub fn open_undamaged(dir: &Path) -> Result<Self> {
+        Ok(Self::of_file(dir, open::Damaged::Refused)?.store)
+    }
+
+    fn of_file(dir: &Path, damaged: open::Damaged) -> Result<Opened> {
+        let open::Opened { writer, reader, tally, set_aside, taken_over } = open::open(dir, damaged)?;
         let (tally, monitor) = (Arc::new(tally), Arc::default());
         let writer = Writer::start(writer, dir.to_owned(), Arc::clone(&tally), Arc::clone(&monitor))?;
         let backend = Backend::File { writer, reader: Mutex::new(Some(reader)) };

@@ -16,6 +16,7 @@ use super::tally::Tally;
 use super::{STATEMENTS, schema};
 use crate::base::clock::UnixMs;
 use crate::base::files;
+use crate::base::text::single_line;
 
 pub(super) const FILE: &str = "state.db";
 /// What SQLite puts beside the file. Foreign to a new file of that name.
@@ -36,15 +37,25 @@ pub(super) struct Opened {
     pub(super) taken_over: Option<TakenOver>,
 }
 
-/// Opens or makes `<dir>/state.db`. A file that is corrupt, or no database, is renamed and a new one made.
+/// What becomes of a file that is corrupt, or no database.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Damaged {
+    /// It is renamed, and a new one made.
+    SetAside,
+    /// It stays where it is, and opening it fails.
+    Refused,
+}
+
+/// Opens or makes `<dir>/state.db`.
 ///
 /// # Errors
-/// With path and reason when the file belongs to a later release, or the system refuses; the file is then as it was.
-pub(super) fn open(dir: &Path) -> Result<Opened> {
+/// With path and reason when the file is refused, or belongs to a later release, or the system refuses; the file is then
+/// as it was.
+pub(super) fn open(dir: &Path, damaged: Damaged) -> Result<Opened> {
     files::ensure_private_dir(dir)?;
     let path = dir.join(FILE);
     let opened = match open_file(&path) {
-        Err(error) if is_corrupt(&error) => {
+        Err(error) if damaged == Damaged::SetAside && is_corrupt(&error) => {
             set_aside(&path).and_then(|aside| Ok(Opened { set_aside: Some(aside), ..open_file(&path)? }))
         }
         opened => opened,
@@ -52,9 +63,14 @@ pub(super) fn open(dir: &Path) -> Result<Opened> {
     opened.map_err(|error| explained(error, dir)).with_context(|| format!("open {}", path.display()))
 }
 
-/// A failure of the disk in words that help; any other error as it is.
-fn explained(error: anyhow::Error, dir: &Path) -> anyhow::Error {
+/// A damaged file and a failure of the disk in words that help; any other error as it is.
+pub(super) fn explained(error: anyhow::Error, dir: &Path) -> anyhow::Error {
     match health::reason(&error) {
+        Some(reason) if is_corrupt(&error) => {
+            let reason = single_line(&reason);
+            Unavailable::new(format!("it is corrupt ({reason}); the next `al start` sets it aside and makes a new one"))
+                .into()
+        }
         Some(reason) => Unavailable::new(health::explain(&reason, dir)).into(),
         None => error,
     }
@@ -321,6 +337,9 @@ mod tests {
             let mut bytes = fs::read(&path).unwrap();
             damage(&mut bytes);
             fs::write(&path, &bytes).unwrap();
+            let refused = format!("{:#}", Store::open_undamaged(dir.path()).err().unwrap());
+            assert!(refused.contains("state.db: it is corrupt (") && refused.contains("`al start` sets it aside"));
+            assert_eq!((fs::read(&path).unwrap(), set_aside_in(dir.path()).len()), (bytes.clone(), 0), "{refused}");
             let opened = Store::open(dir.path()).unwrap();
             assert_eq!(fs::read(opened.set_aside.unwrap()).unwrap(), bytes);
             assert_eq!((count(&opened.store), opened.store.queued("dev")), (0, 0));

@@ -1,14 +1,18 @@
 //! A database that is only looked at, also while a scheduler writes to it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use rusqlite::Connection;
 
 use super::{open, schema};
 
 /// A connection that changes nothing.
-pub struct Reader(Connection);
+pub struct Reader {
+    db: Connection,
+    /// The file.
+    path: PathBuf,
+}
 
 impl Reader {
     /// Opens the file `state.db` in a directory; `None` when there is none.
@@ -20,25 +24,36 @@ impl Reader {
         if !path.exists() {
             return Ok(None);
         }
-        let look = || -> Result<Self> {
+        let look = || -> Result<Connection> {
             let db = open::connect_to_read(&path)?;
             match schema::version(&db)? {
-                schema::VERSION => Ok(Self(db)),
+                schema::VERSION => Ok(db),
                 older if schema::is_known(older) => bail!("an older release wrote it; the next `al start` converts it"),
                 later => bail!("it has schema number {later}; this release knows numbers up to {}", schema::VERSION),
             }
         };
-        look().map(Some).with_context(|| format!("read {}", path.display()))
+        match look() {
+            Ok(db) => Ok(Some(Self { db, path })),
+            Err(error) => Err(failed(error, &path)),
+        }
     }
 
     /// Looks something up. The query sees one state of the database.
     ///
     /// # Errors
-    /// What the query gives.
+    /// What the query gives, with the path.
     pub fn read<T>(&self, query: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-        let _one_state = self.0.unchecked_transaction()?;
-        query(&self.0)
+        let look = || {
+            let _one_state = self.db.unchecked_transaction()?;
+            query(&self.db)
+        };
+        look().map_err(|error| failed(error, &self.path))
     }
+}
+
+fn failed(error: anyhow::Error, path: &Path) -> anyhow::Error {
+    let dir = path.parent().unwrap_or(path);
+    open::explained(error, dir).context(format!("read {}", path.display()))
 }
 
 #[cfg(test)]

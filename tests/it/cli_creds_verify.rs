@@ -325,6 +325,11 @@ fn what_is_stored_is_checked_without_storing_anything() {
     }
     assert!(!done.stdout.contains("ghp_1") && !done.stdout.contains("nfp_1"));
     check(&["github_token", "mintlify_token"]).expect(0);
+    let nobody = || project.al(&["creds", "check", "netlify_token", "mintlify_token", "--json"]);
+    let done = nobody().env("AL_HTTP_OVERRIDE", "https://api.netlify.com=http://127.0.0.1:1").run();
+    assert!(done.expect(1).stderr.starts_with("Warning: 1 of 2 credential(s) could not be checked"), "{}", done.stderr);
+    let document: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    assert_eq!((&document["ok"], &document["credentials"][0]["status"]), (&json!(false), &json!("unknown")));
     let document: serde_json::Value =
         serde_json::from_str(&check(&["netlify_token", "--json"]).expect(1).stdout).unwrap();
     assert_eq!((&document["ok"], &document["credentials"][0]["status"]), (&json!(false), &json!("invalid")));

@@ -33,3 +33,24 @@ fn a_pager_is_used_at_a_terminal_only() {
     let done = project.al(&["docs", "models"]).on_terminal(100).env("PAGER", pager).run();
     assert!(done.expect(0).stdout.starts_with("paged: # Models\r\n"), "{}", done.stdout);
 }
+
+#[test]
+fn a_page_is_printed_when_the_pager_cannot_be_started() {
+    let project = Project::without_docker("");
+    for pager in ["no-such-pager -R", "/etc/passwd"] {
+        let done = project.al(&["docs", "models"]).on_terminal(100).env("PAGER", pager).run();
+        assert!(done.expect(0).stdout.contains("# Models\r\n"), "{}", done.stdout);
+    }
+    let done = project.al(&["docs", "models"]).on_terminal(100).env("PAGER", "exit 3").run();
+    let text = format!("{}{}", done.expect(1).stdout, done.stderr);
+    assert!(text.contains("Error: the pager ended with exit status: 3 (PAGER=exit 3)"), "{text}");
+}
+
+#[test]
+fn ctrl_c_is_for_the_pager() {
+    let project = Project::without_docker("");
+    for pager in ["kill -INT $PPID; sed 's/^/paged: /'", "kill -QUIT $PPID; sed 's/^/paged: /'"] {
+        let done = project.al(&["docs", "models"]).on_terminal(100).env("PAGER", pager).run();
+        assert!(done.expect(0).stdout.starts_with("paged: # Models\r\n"), "{}", done.stdout);
+    }
+}

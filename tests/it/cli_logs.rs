@@ -263,8 +263,10 @@ fn without_a_file_it_says_where_it_looked() {
     assert_eq!(bed.run(&["../logs/dev"], 1).1, message("../logs/dev", "today"));
     bed.append("other", SECOND_OF_MARCH, "");
     assert_eq!(bed.run(&["other"], 0).0, "No log entries found for \"other\".\n");
-    // From a gateway it is no error.
+    // From a gateway it is no error, unless nobody has such a name.
     let _gateway = bed.gateway();
+    assert_eq!(bed.run(&["nosuch"], 1).1, message("nosuch", "today"));
+    assert_eq!(bed.run(&["dev-ops"], 0).0, "No log entries found for \"dev-ops\".\n");
     assert_eq!(bed.run(&["scheduler"], 0).0, "No log entries found for \"scheduler\".\n");
 }
 

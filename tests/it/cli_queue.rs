@@ -1,5 +1,7 @@
 //! `al queue`: work items of a scheduler that runs (scheduler.md §15.4).
 
+use std::fs;
+
 use expect_test::expect;
 use serde_json::{Value, json};
 
@@ -156,4 +158,27 @@ fn what_is_wrong_with_the_gateway_is_said_once() {
     let done = project.al(&["queue", "retry", "1", "2", "3"]).run();
     assert_eq!(done.expect(1).stderr.matches("Error: ").count(), 1, "{}", done.stderr);
     assert_eq!(fake.requests().len(), 1);
+}
+
+#[test]
+fn a_corrupt_database_stays_for_the_scheduler_to_set_aside() {
+    let project = Project::without_docker("");
+    let file = project.root().join(".al/state.db");
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let content = "not a database, but long enough".repeat(99);
+    fs::write(&file, &content).unwrap();
+    let reason =
+        "Cause: it is corrupt (file is not a database); the next `al start` sets it aside and makes a new one\n";
+    for (words, what) in [
+        (&["queue", "ls"][..], "open"),
+        (&["queue", "show", "1"], "open"),
+        (&["queue", "clear"], "open"),
+        (&["stats"], "read"),
+    ] {
+        let done = project.al(words).run();
+        assert_eq!(done.expect(1).stderr, format!("Error: {what} {}\n{reason}", file.display()), "{words:?}");
+        assert_eq!(fs::read_to_string(&file).unwrap(), content, "{words:?}");
+    }
+    let names = fs::read_dir(file.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(names.into_iter().all(|name| !name.to_string_lossy().contains("corrupt")));
 }

@@ -91,7 +91,12 @@ pub(crate) fn check(args: CredsCheck) -> Result<u8> {
     } else if checked.is_empty() {
         print(&creds::listing(&[], &store))?;
     }
-    Ok(u8::from(checked.iter().any(|checked| checked.state == State::Invalid)))
+    let unknown = checked.iter().filter(|checked| checked.state == State::Unknown).count();
+    if unknown > 0 {
+        let text = format!("{unknown} of {} credential(s) could not be checked", checked.len());
+        writeln!(std::io::stderr(), "Warning: {text}: nothing is known about whether they are accepted.")?;
+    }
+    Ok(u8::from(!creds_check::is_ok(&checked)))
 }
 
 /// Shows the known types.

@@ -1,20 +1,28 @@
 //! `al docs`: the documentation for people, which is part of this program.
 
+use std::ffi::OsStr;
 use std::io::{IsTerminal as _, Write as _};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result, bail};
+use signal_hook::consts::{SIGINT, SIGQUIT};
+use signal_hook::flag;
 
 use crate::base::error::UsageError;
 use crate::base::packed;
 use crate::base::text::suggestion;
 use crate::cli::args::Docs;
+use crate::cli::ctrl_c::is_ignored;
 
 /// All pages, packed by `build.rs`.
 static PACKED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/user-docs.deflate"));
 /// The page that lists the others.
 const INDEX: &str = "README";
 const PAGE: &str = ".md";
+/// Exit statuses of a shell whose command cannot be executed, or is not found.
+const NOT_STARTED: [i32; 2] = [126, 127];
 
 /// Shows a page, or the one that lists them.
 pub(crate) fn run(args: Docs) -> Result<u8> {
@@ -35,14 +43,29 @@ pub(crate) fn run(args: Docs) -> Result<u8> {
         std::io::stdout().write_all(text.as_bytes())?;
         return Ok(0);
     };
+    page_through(&pager, &text)
+}
+
+/// Shows a text through a command; prints it when the command cannot be started.
+fn page_through(pager: &OsStr, text: &str) -> Result<u8> {
+    // They are for the pager, which must not go on without us on a terminal that the shell has taken back.
+    let is_interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGQUIT].into_iter().filter(|signal| !is_ignored(*signal)) {
+        flag::register(signal, Arc::clone(&is_interrupted)).context("take over Ctrl-C")?;
+    }
     // It is a command line, as for all programs that look at this variable.
     let mut shell = Command::new("sh");
-    let mut child = shell.arg("-c").arg(&pager).stdin(Stdio::piped()).spawn().context("start PAGER")?;
+    let mut child = shell.arg("-c").arg(pager).stdin(Stdio::piped()).spawn().context("start PAGER")?;
     if let Some(mut pipe) = child.stdin.take() {
         // Whoever leaves the pager early has read enough.
         let _ = pipe.write_all(text.as_bytes());
     }
-    child.wait().context("wait for PAGER")?;
+    let status = child.wait().context("wait for PAGER")?;
+    match status.code() {
+        Some(code) if NOT_STARTED.contains(&code) => std::io::stdout().write_all(text.as_bytes())?,
+        _ if status.success() || is_interrupted.load(Ordering::Relaxed) => {}
+        _ => bail!("the pager ended with {status} (PAGER={})", pager.display()),
+    }
     Ok(0)
 }
 

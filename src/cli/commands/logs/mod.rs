@@ -138,7 +138,7 @@ fn agent_of_instance<'w>(site: &Site, word: &'w str) -> Option<&'w str> {
 /// What is said when there is no file to read.
 fn no_file(log: &Log, page: &Page, day: Option<&Day>) -> Result<Option<String>> {
     let is_there = match day {
-        _ if !page.is_from_files => true,
+        _ if !page.is_from_files => page.cursor.is_some() || log.is_known(),
         Some(day) => log.files().days()?.contains(day),
         None => page.cursor.is_some(),
     };

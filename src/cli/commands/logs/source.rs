@@ -4,6 +4,7 @@
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
+use super::OWN_LOGS;
 use crate::base::log_files::{Filter, LogFiles, Object, Position, Query};
 use crate::base::text::percent_encode;
 use crate::cli::gateway_client::{Contact, GatewayClient};
@@ -75,6 +76,12 @@ impl Log {
     /// The files on this machine.
     pub(super) fn files(&self) -> LogFiles {
         LogFiles::new(&self.site.log_dir(), &self.subject.name)
+    }
+
+    /// Whether a gateway may have such a log, now or later. What agents another machine has is not known here.
+    pub(super) fn is_known(&self) -> bool {
+        let name = self.subject.name.as_str();
+        OWN_LOGS.contains(&name) || self.site.has_agent(name) || self.site.has_environment()
     }
 
     /// A page of at most `limit` entries.

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{Wanted, WorkItems};
@@ -35,11 +35,7 @@ impl OfDatabase {
             return Ok(None);
         }
         let lock = ProjectLock::for_scheduler(project)?;
-        let opened = Store::open(&dir)?;
-        if let Some(file) = opened.set_aside {
-            bail!("the database was corrupt and has been set aside: {}", file.display());
-        }
-        Ok(Some(Self { store: opened.store, _lock: lock }))
+        Ok(Some(Self { store: Store::open_undamaged(&dir)?, _lock: lock }))
     }
 
     fn refused(id: u64, refusal: &Refusal) -> anyhow::Error {
