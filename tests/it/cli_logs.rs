@@ -349,6 +349,23 @@ fn follow_over_midnight(bed: &Bed) {
 }
 
 #[test]
+fn following_starts_again_in_a_longer_file_that_took_the_place_of_the_other() {
+    let bed = Bed::new();
+    let now = UnixMs::now().0;
+    bed.entry("dev", now, "old", json!({}));
+    let following = bed.project.al(&["logs", "dev", "-f"]).start();
+    following.wait_for("  old\n");
+    for msg in ["first", "second", "third"] {
+        bed.entry("new", now, msg, json!({}));
+    }
+    fs::rename(bed.path("new", now), bed.path("dev", now)).unwrap();
+    following.wait_for("  third\n");
+    following.signal(Signal::INT);
+    let done = following.finish();
+    assert_eq!(without_times(&done.expect(0).stdout), "T  old\nT  first\nT  second\nT  third\n");
+}
+
+#[test]
 fn following_waits_for_a_file() {
     let bed = Bed::new();
     let following = bed.project.al(&["logs", "dev", "-f"]).start();

@@ -294,7 +294,11 @@ impl LogFiles {
     }
 
     /// `None` when the file is gone meanwhile.
-    fn open(&self, day: &Day) -> io::Result<Option<File>> {
+    /// The file of a day; `None` when there is none.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn open(&self, day: &Day) -> io::Result<Option<File>> {
         match File::open(self.dir.join(format!("{}-{day}.log", self.name))) {
             Ok(file) => Ok(Some(file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -1,11 +1,16 @@
 //! Where `al logs` gets entries: from the gateway of a scheduler that runs, else from the files. Cursors are the same, so
 //! that reading can go on with the other one at any time.
 
+use std::cell::RefCell;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::OWN_LOGS;
-use crate::base::log_files::{Filter, LogFiles, Object, Position, Query};
+use crate::base::log_files::{self, Day, Filter, LogFiles, Object, Position, Query};
 use crate::base::text::percent_encode;
 use crate::cli::gateway_client::{Contact, GatewayClient};
 use crate::cli::site::Site;
@@ -61,6 +66,8 @@ pub(super) struct Log {
     pub(super) site: Site,
     pub(super) subject: Subject,
     contact: Contact,
+    /// The file that was read last, open so that no later one can be taken for it.
+    last: RefCell<Option<(Day, File)>>,
 }
 
 impl Log {
@@ -70,7 +77,7 @@ impl Log {
     /// When the configuration or the lock cannot be used.
     pub(super) fn of(site: Site, subject: Subject) -> Result<Self> {
         let contact = Contact::to(&site)?;
-        Ok(Self { site, subject, contact })
+        Ok(Self { site, subject, contact, last: RefCell::default() })
     }
 
     /// The files on this machine.
@@ -91,7 +98,10 @@ impl Log {
     pub(super) fn page(&self, at: At<'_>, limit: usize) -> Result<Page> {
         let limit = limit.min(LARGEST_PAGE);
         match self.contact.ask(&self.site, |client| self.page_of_gateway(client, at, limit))? {
-            Some(page) => Ok(page),
+            Some(page) => {
+                self.last.take();
+                Ok(page)
+            }
             None => self.page_of_files(at, limit),
         }
     }
@@ -101,9 +111,9 @@ impl Log {
         let query = Query { limit, filter: &self.subject.filter };
         let position = |cursor: &str| Position::parse(cursor).context("the cursor of the log is malformed");
         let page = match at {
-            At::End => files.last(query),
+            At::End => self.last_page(&files, query),
             At::Before(cursor) => files.before(&position(cursor)?, query),
-            At::After(cursor) => files.after(&position(cursor)?, query),
+            At::After(cursor) => self.page_after(&files, position(cursor)?, query),
         };
         let page =
             page.with_context(|| format!("read the log {} in {}", self.subject.name, self.site.log_dir().display()))?;
@@ -114,6 +124,36 @@ impl Log {
             has_more: page.has_more,
             is_from_files: true,
         })
+    }
+
+    fn last_page(&self, files: &LogFiles, query: Query<'_>) -> io::Result<log_files::Page> {
+        let page = files.last(query)?;
+        if let Some(Position { day, .. }) = &page.cursor {
+            self.last.replace(files.open(day)?.map(|file| (day.clone(), file)));
+        }
+        Ok(page)
+    }
+
+    /// What is after a place, or from the beginning of the file on when another one has taken its place.
+    fn page_after(&self, files: &LogFiles, mut from: Position, query: Query<'_>) -> io::Result<log_files::Page> {
+        // Opened before it is read: one that takes its place in between is noticed the next time.
+        let mut current = files.open(&from.day)?;
+        if let (Some((day, last)), Some(current)) = (&*self.last.borrow(), &current)
+            && *day == from.day
+            && !is_same(last, current)?
+        {
+            from.offset = 0;
+        }
+        let page = files.after(&from, query)?;
+        let day = page.cursor.as_ref().map_or(&from.day, |cursor| &cursor.day);
+        if *day != from.day {
+            current = files.open(day)?;
+        }
+        // While there is none, the one before is remembered.
+        if let Some(file) = current {
+            self.last.replace(Some((day.clone(), file)));
+        }
+        Ok(page)
     }
 
     fn page_of_gateway(&self, client: &GatewayClient, at: At<'_>, limit: usize) -> Result<Page> {
@@ -163,4 +203,9 @@ impl Log {
         }
         path
     }
+}
+
+fn is_same(one: &File, other: &File) -> io::Result<bool> {
+    let (one, other) = (one.metadata()?, other.metadata()?);
+    Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
 }
