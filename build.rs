@@ -16,6 +16,8 @@ mod zones;
 
 fn main() {
     println!("cargo::rerun-if-changed=src/docker/jumps.rs");
+    // Another order of functions is another program.
+    println!("cargo::rerun-if-changed=build/hot-functions.txt");
     let root = PathBuf::from(var("CARGO_MANIFEST_DIR"));
     let out = PathBuf::from(var("OUT_DIR"));
     let revision = revision(&root);
