@@ -330,7 +330,7 @@ fn adopted_runs_count_for_the_limits() {
     let agent = project.on_hook("dev", "");
     let other = project.on_hook("other", NEVER);
     let mut daemon = Daemon::start(&project);
-    daemon.wait_until_idle();
+    daemon.wait_for_initial_run(&other);
     daemon.trigger(&agent, &format!("echo up; {GATE}; exit 0"));
     project.wait_said(&agent, "up");
     let instance = daemon.wait_for_runs(&agent, 1).remove(0);

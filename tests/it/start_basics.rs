@@ -81,7 +81,7 @@ fn a_run_by_hand_has_its_task_and_a_busy_agent_refuses() {
     let agent = project.worker("dev");
     project.configure(&agent, &format!("timeout = 60\n{NEVER}"));
     let daemon = Daemon::start(&project);
-    wait::until("the initial run", || daemon.agent(&agent)["lastRunAt"].clone(), serde_json::Value::is_string);
+    daemon.wait_for_initial_run(&agent);
     let instance = daemon.trigger(&agent, "echo at work; sleep 30");
     wait::until("output", || project.log(&agent), |log| log.iter().any(|entry| entry["text"] == "at work"));
     let busy = daemon.post(&format!("/control/trigger/{agent}"), &json!({}));

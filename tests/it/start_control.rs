@@ -30,7 +30,7 @@ fn a_paused_scheduler_takes_in_work_and_starts_none_even_after_a_restart() {
     let project = Project::with_settings(HOOK);
     let agent = project.on_hook("dev", NEVER);
     let daemon = Daemon::start(&project);
-    wait::until("the initial run", || daemon.agent(&agent)["lastRunAt"].clone(), Value::is_string);
+    daemon.wait_for_initial_run(&agent);
     assert_eq!(post(&daemon, "/control/pause"), "Scheduler paused");
     assert_eq!(post(&daemon, "/control/pause"), "Scheduler paused", "twice is no error");
     for id in ["e1", "e2"] {
@@ -69,7 +69,7 @@ fn a_paused_agent_is_left_out_and_the_others_go_on() {
     let other = project.on_hook("other", "");
     let caller = project.on_hook("caller", "");
     let daemon = Daemon::start(&project);
-    wait::until("the initial run", || daemon.agent(&agent)["lastRunAt"].clone(), Value::is_string);
+    daemon.wait_for_initial_run(&agent);
     // Accepted before the pause.
     daemon.post("/control/pause", &json!({}));
     assert_eq!(daemon.work("before", "exit 0").json()["matched"], 3);
@@ -360,7 +360,7 @@ fn commands_say_what_the_scheduler_says() {
     let project = Project::with_settings(&format!("{HOOK}[gateway]\nport = {port}\n"));
     let agent = project.on_hook("dev", NEVER);
     let daemon = Daemon::on(&project, port);
-    wait::until("the initial run", || daemon.agent(&agent)["lastRunAt"].clone(), Value::is_string);
+    daemon.wait_for_initial_run(&agent);
     let run = |args: &[&str]| {
         let done = project.al(args).run();
         done.expect(0);

@@ -51,7 +51,7 @@ fn work_waits_until_docker_answers_again_and_none_of_it_dies() {
     let away = Away::prepare(&project);
     let daemon = away.start(&project);
     for name in [&other, &ticking] {
-        wait::until("the initial run", || daemon.agent(name)["lastRunAt"].clone(), Value::is_string);
+        daemon.wait_for_initial_run(name);
     }
     daemon.post(&format!("/control/agents/{other}/pause"), &json!({}));
     let instant = UnixMs(UnixMs::now().0 / 1000 * 1000 + 5_000).to_iso();

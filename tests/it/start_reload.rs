@@ -291,7 +291,7 @@ fn a_removed_agent_takes_its_run_with_it_and_its_work_waits_for_it() {
     let agent = project.on_hook("dev", NEVER);
     project.on_hook("other", "");
     let daemon = Daemon::start(&project);
-    wait::until("the initial run", || daemon.agent(&agent)["lastRunAt"].clone(), Value::is_string);
+    daemon.wait_for_initial_run(&agent);
     daemon.work("e1", &format!("echo up; {GATE}; exit 0"));
     project.wait_said(&agent, "up");
     daemon.work("e2", "exit 0");

@@ -17,12 +17,6 @@ fn starts(project: &Project, agent: &str) -> Vec<String> {
     messages.map(str::to_owned).collect()
 }
 
-#[track_caller]
-fn wait_for_initial(daemon: &Daemon<'_>, agent: &str) {
-    wait::until("the initial run", || daemon.agent(agent)["lastRunAt"].clone(), Value::is_string);
-    daemon.wait_until_idle();
-}
-
 /// Ends a scheduler whose runs would go on.
 fn end(daemon: Daemon<'_>) {
     daemon.post("/control/stop", &json!({"kill": true}));
@@ -74,7 +68,7 @@ fn a_firing_without_room_in_the_project_waits_for_its_turn() {
     let agent = project.agent("dev", "exit 0");
     project.configure(&agent, NEVER);
     let daemon = Daemon::start(&project);
-    wait_for_initial(&daemon, &agent);
+    daemon.wait_for_initial_run(&agent);
     daemon.work("e1", GATE);
     let instance = daemon.wait_for_runs(&busy, 1).remove(0);
     daemon.work("e2", "exit 0");
@@ -108,7 +102,7 @@ fn a_firing_that_waits_is_forgotten_when_the_agent_is_paused() {
     let agent = project.agent("dev", "exit 0");
     project.configure(&agent, NEVER);
     let daemon = Daemon::start(&project);
-    wait_for_initial(&daemon, &agent);
+    daemon.wait_for_initial_run(&agent);
     daemon.work("e1", GATE);
     let instance = daemon.wait_for_runs(&busy, 1).remove(0);
     let instant = UnixMs(UnixMs::now().0 / 1000 * 1000 + 6000).to_iso();
@@ -154,7 +148,7 @@ fn after_a_crash_there_is_no_second_initial_run_at_once() {
     let agent = project.agent("dev", "exit 0");
     project.configure(&agent, NEVER);
     let mut daemon = Daemon::start(&project);
-    wait_for_initial(&daemon, &agent);
+    daemon.wait_for_initial_run(&agent);
     daemon.crash();
     let daemon = daemon.again();
     let said = || project.log("scheduler").into_iter().filter(|entry| entry["agent"] == agent.as_str()).collect();
@@ -166,7 +160,7 @@ fn after_a_crash_there_is_no_second_initial_run_at_once() {
     daemon.stop().expect(0);
     // An orderly end is followed by one.
     let daemon = Daemon::on(&project, port);
-    wait_for_initial(&daemon, &agent);
+    daemon.wait_for_initial_run(&agent);
     assert_eq!(starts(&project, &agent).len(), 2);
     daemon.stop().expect(0);
 }

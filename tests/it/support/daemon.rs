@@ -181,6 +181,14 @@ impl<'p> Daemon<'p> {
         agents.iter().find(|agent| agent["name"] == name).cloned().unwrap_or(Value::Null)
     }
 
+    /// Waits until the run that an agent with a schedule makes at the start has ended. It takes a slot before the status
+    /// shows it.
+    #[track_caller]
+    pub(crate) fn wait_for_initial_run(&self, agent: &str) {
+        wait::until("the initial run", || self.agent(agent)["lastRunAt"].clone(), Value::is_string);
+        self.wait_until_idle();
+    }
+
     /// Waits until nothing runs.
     #[track_caller]
     pub(crate) fn wait_until_idle(&self) {
