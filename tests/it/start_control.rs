@@ -4,6 +4,7 @@
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::support::al::hangups_count;
 use crate::support::daemon::{Daemon, free_port};
 use crate::support::docker::containers;
 use crate::support::http::{exchange, request_bytes};
@@ -330,6 +331,31 @@ fn a_second_signal_kills_the_runs_and_shows_in_the_status() {
         daemon.stop().expect(0);
         project.assert_clean();
     }
+}
+
+/// A terminal that is closed hangs up more than once: its shell does, and the system when the shell has gone.
+#[test]
+fn whoever_hangs_up_twice_kills_nothing() {
+    if !hangups_count() {
+        return;
+    }
+    let project = Project::with_settings(HOOK);
+    let agent = project.on_hook("dev", "");
+    // The first signal has its effect while a launch is under way, which the end waits for.
+    let path = project.docker_that("create) sleep 4");
+    let daemon = Daemon::launch(&project, free_port(), &[], &[("PATH", &path)]);
+    daemon.wait_for("scheduler started");
+    daemon.work("e", &format!("echo up; {GATE}"));
+    let instance = daemon.wait_for_runs(&agent, 1).remove(0);
+    daemon.running().signal(Signal::HUP);
+    wait::until("the end to begin", || project.all_logs(), |logs| logs.contains("stopping"));
+    daemon.running().signal(Signal::HUP);
+    daemon.finish().expect(0);
+    let daemon = Daemon::start(&project);
+    project.open_gate(&instance);
+    assert_eq!(daemon.wait_for_items("done", 1)[0]["attempts"], 1);
+    daemon.stop().expect(0);
+    project.assert_clean();
 }
 
 #[test]

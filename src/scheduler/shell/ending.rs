@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde_json::Value;
+use signal_hook::consts::SIGHUP;
 
 use super::{Phase, Scheduler, Stopped};
 use crate::base::clock::UnixMs;
@@ -94,6 +95,8 @@ impl Scheduler {
     pub(super) fn signalled(&mut self, signal: i32) {
         match &mut self.stopping.begun {
             None => self.begin_stop(false, false),
+            // A terminal that is closed hangs up more than once; nobody wishes anything dead by that.
+            Some(_) if signal == SIGHUP => {}
             Some(begun) => {
                 begun.second_signal.get_or_insert(signal);
                 begun.kill_until.get_or_insert(Instant::now() + KILL_TIME);
