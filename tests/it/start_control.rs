@@ -9,6 +9,7 @@ use crate::support::daemon::{Daemon, free_port};
 use crate::support::docker::containers;
 use crate::support::http::{exchange, request_bytes};
 use crate::support::project::{GATE, HOOK, NEVER, Project};
+use crate::support::state_db::{Obstacle, StateDb};
 use crate::support::wait;
 
 /// Every second.
@@ -331,6 +332,33 @@ fn a_second_signal_kills_the_runs_and_shows_in_the_status() {
         daemon.stop().expect(0);
         project.assert_clean();
     }
+}
+
+#[test]
+fn a_stop_waits_for_what_is_being_committed_and_launches_it() {
+    let project = Project::with_settings(HOOK);
+    let agent = project.on_hook("dev", "");
+    let ticking = project.agent("ticking", GATE);
+    project.configure(&ticking, &format!("scale = 0\n{NEVER}"));
+    let daemon = Daemon::start(&project);
+    daemon.work("e", &format!("echo up; {GATE}"));
+    project.wait_said(&agent, "up");
+    project.configure(&ticking, TICKING);
+    // Nothing is committed any more as soon as the agent is known: its first firing wants to be.
+    let armed = || project.logged("scheduler", "hot reload: agent updated").len();
+    wait::until("the schedule", armed, |count| *count == 1);
+    let obstacle = Obstacle::of(&project);
+    wait::until("a tick", || project.logged("scheduler", "triggering scheduled run").len(), |count| *count == 1);
+    daemon.running().signal(Signal::TERM);
+    daemon.wait_for("goes on");
+    drop(obstacle);
+    daemon.finish().expect(0);
+    let lost = StateDb::of(&project).column("SELECT agent FROM containers WHERE state = 'starting'");
+    assert_eq!(lost, [""; 0]);
+    let daemon = Daemon::start(&project);
+    daemon.post("/control/stop", &json!({"kill": true}));
+    daemon.finish().expect(0);
+    project.assert_clean();
 }
 
 /// A terminal that is closed hangs up more than once: its shell does, and the system when the shell has gone.

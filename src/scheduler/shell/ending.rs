@@ -157,12 +157,14 @@ impl Scheduler {
         let Some(begun) = &mut self.stopping.begun else { return Ok(None) };
         let now = Instant::now();
         let killing = begun.kill || begun.second_signal.is_some();
-        let all_gone = self.runs.instances(None).is_empty();
+        // What is being committed as a run becomes one, which is launched, or killed.
+        let is_starting = self.core.is_claiming() || self.registering > 0;
+        let all_gone = !is_starting && self.runs.instances(None).is_empty();
         let over = if killing {
             all_gone || begun.kill_until.is_none_or(|until| now >= until)
         } else {
             // Until then a second signal still counts.
-            if now < begun.launch_until && !self.runs.are_launched() {
+            if now < begun.launch_until && (is_starting || !self.runs.are_launched()) {
                 begun.linger_until = begun.linger_until.max(now + LAUNCH_POLL);
             }
             all_gone || now >= begun.linger_until

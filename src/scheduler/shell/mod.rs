@@ -147,8 +147,10 @@ pub struct Scheduler {
     unclean: bool,
     /// Claimed for runs that are about to start.
     claimed: BTreeMap<i64, (Identity, Item)>,
-    /// Orders that wait for their registration.
+    /// Who waits for the run of an order that waits for its registration.
     pending: HashMap<RunKey, Token>,
+    /// How many orders wait for theirs.
+    registering: usize,
     wishes: HashMap<u64, control::Wanted>,
     next_token: u64,
     queue: queue::Upkeep,
@@ -180,6 +182,7 @@ impl Scheduler {
             agents: BTreeMap::new(),
             claimed: BTreeMap::new(),
             pending: HashMap::new(),
+            registering: 0,
             wishes: HashMap::new(),
             next_token: 0,
             queue: queue::Upkeep::default(),
@@ -428,6 +431,7 @@ impl Scheduler {
         let order = Box::new(free_order(runner, trigger, rerun, max));
         let (identity, origin) = (order.identity.clone(), order.origin.clone());
         let outlet = self.outlet.clone();
+        self.registering += 1;
         self.host.store.submit(
             move |tx| containers::register(tx, &identity, &origin, None, UnixMs::now()),
             move |result| outlet.send(Message::Registered { key, order, result }),
@@ -436,6 +440,7 @@ impl Scheduler {
     }
 
     fn registered(&mut self, key: RunKey, order: Order, result: Result<()>) {
+        self.registering -= 1;
         let token = self.pending.remove(&key);
         let instance = order.identity.instance.to_string();
         match result {
