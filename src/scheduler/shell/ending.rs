@@ -195,6 +195,7 @@ impl Scheduler {
         let (_, events) = crossbeam_channel::bounded(0);
         self.inlet = crate::scheduler::outlet::Inlet { messages, reports };
         self.events = events;
+        self.builds.end();
         self.images.end_check();
         self.runs.leave();
         let cleared = self.host.store.write(|tx| flags::clear(tx, flags::UNCLEAN));

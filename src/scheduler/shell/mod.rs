@@ -19,6 +19,7 @@ use super::handle::{Event, Handle};
 use super::outlet::{Inlet, Message, Outlet};
 use super::runs::{Runs, free_order, item_order};
 use super::status::{RunShown, Status};
+use crate::base::Cancel;
 use crate::base::clock::UnixMs;
 use crate::base::log::{Entry, Level, Log};
 use crate::config::schedule::Zone;
@@ -55,6 +56,8 @@ pub struct Parts {
     /// Agents whose start goes on with a run of an earlier process.
     pub adopted: Vec<super::recover::Adoption>,
     pub maker: Arc<ImageMaker>,
+    /// Ends its builds.
+    pub end_builds: Cancel,
     /// What Docker has of the agents' images, when it was asked for.
     pub known: Option<Images>,
     /// Checks an agent whose files have changed.
@@ -173,7 +176,8 @@ impl Scheduler {
         let limit = settings.scale.map(|scale| u32::try_from(scale).unwrap_or(u32::MAX));
         let info = crate::model::status::SchedulerInfo::new(settings.project_name.clone(), parts.info.started_at);
         let told = outlet.clone();
-        let builds = Builds::start(Arc::clone(&maker), move |built| told.send(Message::Built(built)))?;
+        let tell = move |built| told.send(Message::Built(built));
+        let builds = Builds::start(Arc::clone(&maker), parts.end_builds, tell)?;
         let reloads = reload::Reloads::start(Arc::clone(&project), check, outlet.clone())?;
         let mut scheduler = Self {
             core: Core::new(Mode::Scheduler { limit }),
