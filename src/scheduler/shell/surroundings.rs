@@ -129,8 +129,8 @@ impl Scheduler {
         if let Err(error) = result {
             self.say(Level::Warn, "Docker could not be looked at", &[("err", format!("{error:#}").into())]);
         }
-        if self.queue.next().is_none() {
-            // The first time: everything is built.
+        if self.queue.next().is_none() && self.images.are_done() {
+            // The first time after everything was built.
             self.begin_upkeep();
             return self.get_ready();
         }
