@@ -209,6 +209,31 @@ fn a_caller_learns_the_end_of_a_call_through_a_crash() {
 }
 
 #[test]
+fn an_adopted_run_that_had_to_wait_goes_on_with_its_chain() {
+    let project = Project::with_settings(HOOK);
+    let agent = project.on_hook("dev", "");
+    let mut daemon = Daemon::start(&project);
+    daemon.work("first", &GATE);
+    let first = daemon.wait_for_runs(&agent, 1).remove(0);
+    let task = format!("echo up; {GATE}; exit 42");
+    let queued = daemon.post(&format!("/control/trigger/{agent}"), &json!({"prompt": task, "queue": true}));
+    assert_eq!(queued.status, 202, "{}", queued.body);
+    project.open_gate(&first);
+    project.wait_said(&agent, "up");
+    let instance = daemon.wait_for_runs(&agent, 1).remove(0);
+    daemon.crash();
+    let daemon = daemon.again();
+    project.open_gate(&instance);
+    daemon.wait_for("started (manual (rerun 1/10))");
+    let ups = || project.logged(&agent, "output").iter().filter(|entry| entry["text"] == "up").count();
+    wait::until("the task to be carried out again", ups, |ups| *ups == 2);
+    assert_eq!(daemon.items("done").len(), 2);
+    daemon.post("/control/stop", &json!({"kill": true}));
+    daemon.finish().expect(0);
+    project.assert_clean();
+}
+
+#[test]
 fn a_container_that_is_gone_is_a_lost_run() {
     let project = Project::with_settings(&format!("workRetryDelay = 0\n{HOOK}"));
     let agent = project.on_hook("dev", "");
