@@ -282,7 +282,6 @@ impl Scheduler {
                 self.status.note(&name, "hot-reloaded");
             }
         }
-        self.bury_gone(std::time::Instant::now());
         self.queue_changed();
     }
 
