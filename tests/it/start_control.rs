@@ -121,6 +121,7 @@ fn schedules_are_silent_while_paused_and_nothing_is_made_up() {
         post(&daemon, &stop);
         let before = ticks();
         assert_eq!(daemon.agent(&agent)["nextRunAt"], Value::Null);
+        assert_eq!(daemon.status()["scheduler"]["cronJobCount"], i32::from(stop == "/control/pause"));
         // Two firings go by.
         let second = || action_llama::base::clock::UnixMs::now().0 / 1000;
         let begin = second();
@@ -128,6 +129,7 @@ fn schedules_are_silent_while_paused_and_nothing_is_made_up() {
         assert_eq!(ticks(), before);
         post(&daemon, &go);
         assert!(daemon.agent(&agent)["nextRunAt"].is_string());
+        assert_eq!(daemon.status()["scheduler"]["cronJobCount"], 1);
         wait::until("a tick", ticks, |count| *count > before);
     }
     daemon.post("/control/stop", &json!({"kill": true}));

@@ -319,6 +319,29 @@ fn a_removed_agent_takes_its_run_with_it_and_its_work_waits_for_it() {
 }
 
 #[test]
+fn an_agent_that_is_back_before_its_run_is_killed_is_not_shown_as_paused() {
+    let project = Project::with_settings(HOOK);
+    let agent = project.on_hook("dev", "");
+    project.on_hook("other", "");
+    let path = project.docker_that("kill) sleep 5");
+    let daemon = Daemon::launch(&project, free_port(), &[], &[("PATH", &path)]);
+    daemon.wait_for("scheduler started");
+    daemon.work("e", &format!("echo up; {GATE}"));
+    project.wait_said(&agent, "up");
+    daemon.post(&format!("/control/agents/{agent}/pause"), &json!({}));
+    fs::remove_dir_all(project.root().join("agents").join(&agent)).unwrap();
+    daemon.wait_for(&format!("scheduler: {agent} removed (hot reload)"));
+    project.on_hook("dev", "");
+    wait_for_reload(&project, &agent, "hot reload: new agent ready", 1);
+    assert_eq!(daemon.instances(&agent).len(), 1);
+    shows(|| daemon.agent(&agent)["enabled"].clone(), json!(true));
+    daemon.wait_for_items("failed", 1);
+    assert_eq!(daemon.work("next", "exit 0").json()["skipped"], 0);
+    daemon.post("/control/stop", &json!({"kill": true}));
+    daemon.finish().expect(0);
+}
+
+#[test]
 fn the_projects_limit_is_shared_out_again() {
     let project = Project::with_settings(&format!("scale = 3\n{HOOK}"));
     let first = project.on_hook("a", "scale = 1\n");

@@ -287,6 +287,10 @@ impl Scheduler {
     pub(super) fn show_counts(&mut self) {
         let (armed, urls) = (self.core.armed(), self.webhook_urls());
         self.status.scheduler(|info| {
+            // Shown when the start is complete.
+            if info.initializing {
+                return;
+            }
             info.cron_job_count = armed;
             info.webhooks_active = !urls.is_empty();
             info.webhook_urls = urls;

@@ -299,6 +299,8 @@ impl Scheduler {
         if instances.is_empty() {
             self.status.remove_agent(name);
         } else {
+            // It is shown until they have ended, and may be back by then.
+            self.status.set_paused(name, false);
             self.doom(instances, REMOVED, None);
         }
         let key = flags::disabled(name);
