@@ -178,6 +178,11 @@ fn schedules_are_armed_changed_and_disarmed() {
     wait_for_reload(&project, &agent, UPDATED, 3);
     shows(cron_jobs, json!(0));
     shows(|| daemon.agent(&agent)["nextRunAt"].clone(), Value::Null);
+    let log = project.log_text("scheduler");
+    for schedule in ["0 0 1 1 *", "* * * * * *"] {
+        let armed = format!(r#""Scheduled {agent}: \"{schedule}\" ("#);
+        assert_eq!(log.matches(&armed).count(), 1, "{schedule}");
+    }
     daemon.stop().expect(0);
 }
 
