@@ -92,15 +92,9 @@ pub struct Translator {
 }
 
 impl Translator {
-    /// For a run whose secrets the masker knows.
-    pub fn new(instance: &str, masker: Masker) -> Self {
-        Self {
-            instance: instance.to_owned(),
-            masker,
-            since: UnixMs::now(),
-            missing: BTreeSet::new(),
-            learned: Learned::default(),
-        }
+    /// For a run that began at `since` and whose secrets the masker knows.
+    pub fn new(instance: &str, masker: Masker, since: UnixMs) -> Self {
+        Self { instance: instance.to_owned(), masker, since, missing: BTreeSet::new(), learned: Learned::default() }
     }
 
     /// A line of stdout; `None` for a blank one.
@@ -213,7 +207,7 @@ mod tests {
     use crate::base::Secret;
 
     fn translator() -> Translator {
-        Translator::new("dev-00000001", Masker::new(&[Secret::new("sk-very-secret")]))
+        Translator::new("dev-00000001", Masker::new(&[Secret::new("sk-very-secret")]), UnixMs::now())
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use anyhow::Result;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use crate::base::worker;
+use crate::base::{Cancel, worker};
 use crate::docker::image::Images;
 use crate::model::names::AgentName;
 use crate::run::image_maker::ImageMaker;
@@ -46,28 +46,34 @@ enum Job {
     Tidy,
 }
 
-/// The building threads; they end when this is dropped.
+/// The building threads.
 pub(super) struct Builds {
     maker: Arc<ImageMaker>,
     jobs: Sender<Job>,
     threads: Vec<JoinHandle<Result<()>>>,
+    /// Ends what is being built.
+    end: Cancel,
 }
 
 impl Builds {
-    /// Starts the threads. `tell` is called on them.
+    /// Starts the threads. `end`: the token of the maker's client; `tell` is called on the threads.
     ///
     /// # Errors
     /// When the system refuses them.
-    pub(super) fn start(maker: Arc<ImageMaker>, tell: impl Fn(Built) + Send + Sync + 'static) -> Result<Self> {
+    pub(super) fn start(
+        maker: Arc<ImageMaker>,
+        end: Cancel,
+        tell: impl Fn(Built) + Send + Sync + 'static,
+    ) -> Result<Self> {
         // Unbounded, but an agent is built once at a time.
         let (jobs, waiting) = unbounded();
-        let mut builds = Self { maker, jobs, threads: Vec::new() };
+        let mut builds = Self { maker, jobs, threads: Vec::new(), end };
         let tell = Arc::new(tell);
         let building = Arc::new(RwLock::new(()));
         for number in 1..=THREADS {
             let (maker, waiting, tell) = (Arc::clone(&builds.maker), waiting.clone(), Arc::clone(&tell));
-            let building = Arc::clone(&building);
-            let work = move || work(&maker, &waiting, &building, &*tell);
+            let (building, end) = (Arc::clone(&building), builds.end.clone());
+            let work = move || work(&maker, &waiting, &building, &end, &*tell);
             builds.threads.push(worker::spawn(format!("build-{number}"), work)?);
         }
         Ok(builds)
@@ -88,6 +94,16 @@ impl Builds {
         let _ = self.jobs.send(Job::Tidy);
     }
 
+    /// Ends what is being built, and the threads: nothing of it goes on, or is left, when this returns.
+    pub(super) fn end(&mut self) {
+        self.end.cancel();
+        // The threads end when nobody can ask for more.
+        self.jobs = unbounded().0;
+        for thread in self.threads.drain(..) {
+            let _ = worker::join(thread);
+        }
+    }
+
     /// Name of the base image.
     pub(super) fn base_name(&self) -> String {
         self.maker.base_name()
@@ -99,9 +115,9 @@ impl Builds {
     }
 }
 
-fn work(maker: &ImageMaker, jobs: &Receiver<Job>, building: &RwLock<()>, tell: &dyn Fn(Built)) {
+fn work(maker: &ImageMaker, jobs: &Receiver<Job>, building: &RwLock<()>, end: &Cancel, tell: &dyn Fn(Built)) {
     let beside_others = || building.read().unwrap_or_else(PoisonError::into_inner);
-    for job in jobs {
+    for job in jobs.iter().take_while(|_| !end.is_cancelled()) {
         match job {
             Job::Base(known) => {
                 let _building = beside_others();

@@ -316,9 +316,7 @@ impl Adoption {
         let row = self.row;
         let reruns = match row.origin.trigger {
             // What was found to be over is not followed by another run: the initial run comes anyway.
-            TriggerKind::Schedule | TriggerKind::Manual if !self.is_collected && row.work_id.is_none() => {
-                Reruns::UpTo(max_reruns)
-            }
+            TriggerKind::Schedule | TriggerKind::Manual if !self.is_collected => Reruns::UpTo(max_reruns),
             _ => Reruns::Never,
         };
         let started_at = row.started_at.unwrap_or(row.created_at);

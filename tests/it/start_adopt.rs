@@ -82,6 +82,33 @@ fn no_line_and_no_value_is_lost_that_was_said_while_nobody_listened() {
 }
 
 #[test]
+fn what_was_said_long_before_somebody_listened_again_keeps_its_time() {
+    let project = Project::with_settings(HOOK);
+    let agent = project.on_hook("dev", "");
+    let mut daemon = Daemon::start(&project);
+    let line = r#"{\"_log\":true,\"level\":\"info\",\"msg\":\"earlier\",\"ts\":$(date -d '30 minutes ago' +%s)000}"#;
+    daemon.work("e", &format!("echo up; {GATE}; echo \"{line}\""));
+    project.wait_said(&agent, "up");
+    let instance = daemon.wait_for_runs(&agent, 1).remove(0);
+    daemon.crash();
+    {
+        // The run began an hour ago, and nobody has listened since.
+        let store = action_llama::store::Store::open(&project.root().join(".al")).unwrap().store;
+        let begin = "UPDATE containers SET started_at = started_at - 3600000";
+        store.write(move |tx| Ok(tx.execute(begin, [])?)).unwrap();
+    }
+    project.open_gate(&instance);
+    wait_for_exit(&instance);
+    let daemon = daemon.again();
+    daemon.wait_for_items("done", 1);
+    let earlier = project.logged(&agent, "earlier");
+    let age = action_llama::base::clock::UnixMs::now().0 - earlier[0]["time"].as_i64().unwrap();
+    assert!((1_790_000..2_000_000).contains(&age), "{age} ms ago");
+    daemon.stop().expect(0);
+    project.assert_clean();
+}
+
+#[test]
 fn every_line_of_a_run_is_in_its_log_once_however_often_its_scheduler_dies() {
     let project = Project::with_settings(HOOK);
     let agent = project.on_hook("dev", "");
@@ -205,6 +232,31 @@ fn a_caller_learns_the_end_of_a_call_through_a_crash() {
     daemon.wait_until_idle();
     assert_eq!(project.logged(&dev, "container finished").len(), 1);
     daemon.stop().expect(0);
+    project.assert_clean();
+}
+
+#[test]
+fn an_adopted_run_that_had_to_wait_goes_on_with_its_chain() {
+    let project = Project::with_settings(HOOK);
+    let agent = project.on_hook("dev", "");
+    let mut daemon = Daemon::start(&project);
+    daemon.work("first", &GATE);
+    let first = daemon.wait_for_runs(&agent, 1).remove(0);
+    let task = format!("echo up; {GATE}; exit 42");
+    let queued = daemon.post(&format!("/control/trigger/{agent}"), &json!({"prompt": task, "queue": true}));
+    assert_eq!(queued.status, 202, "{}", queued.body);
+    project.open_gate(&first);
+    project.wait_said(&agent, "up");
+    let instance = daemon.wait_for_runs(&agent, 1).remove(0);
+    daemon.crash();
+    let daemon = daemon.again();
+    project.open_gate(&instance);
+    daemon.wait_for("started (manual (rerun 1/10))");
+    let ups = || project.logged(&agent, "output").iter().filter(|entry| entry["text"] == "up").count();
+    wait::until("the task to be carried out again", ups, |ups| *ups == 2);
+    assert_eq!(daemon.items("done").len(), 2);
+    daemon.post("/control/stop", &json!({"kill": true}));
+    daemon.finish().expect(0);
     project.assert_clean();
 }
 

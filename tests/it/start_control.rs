@@ -4,10 +4,12 @@
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::support::al::hangups_count;
 use crate::support::daemon::{Daemon, free_port};
 use crate::support::docker::containers;
 use crate::support::http::{exchange, request_bytes};
 use crate::support::project::{GATE, HOOK, NEVER, Project};
+use crate::support::state_db::{Obstacle, StateDb};
 use crate::support::wait;
 
 /// Every second.
@@ -119,6 +121,7 @@ fn schedules_are_silent_while_paused_and_nothing_is_made_up() {
         post(&daemon, &stop);
         let before = ticks();
         assert_eq!(daemon.agent(&agent)["nextRunAt"], Value::Null);
+        assert_eq!(daemon.status()["scheduler"]["cronJobCount"], i32::from(stop == "/control/pause"));
         // Two firings go by.
         let second = || action_llama::base::clock::UnixMs::now().0 / 1000;
         let begin = second();
@@ -126,6 +129,7 @@ fn schedules_are_silent_while_paused_and_nothing_is_made_up() {
         assert_eq!(ticks(), before);
         post(&daemon, &go);
         assert!(daemon.agent(&agent)["nextRunAt"].is_string());
+        assert_eq!(daemon.status()["scheduler"]["cronJobCount"], 1);
         wait::until("a tick", ticks, |count| *count > before);
     }
     daemon.post("/control/stop", &json!({"kill": true}));
@@ -330,6 +334,58 @@ fn a_second_signal_kills_the_runs_and_shows_in_the_status() {
         daemon.stop().expect(0);
         project.assert_clean();
     }
+}
+
+#[test]
+fn a_stop_waits_for_what_is_being_committed_and_launches_it() {
+    let project = Project::with_settings(HOOK);
+    let agent = project.on_hook("dev", "");
+    let ticking = project.agent("ticking", GATE);
+    project.configure(&ticking, &format!("scale = 0\n{NEVER}"));
+    let daemon = Daemon::start(&project);
+    daemon.work("e", &format!("echo up; {GATE}"));
+    project.wait_said(&agent, "up");
+    project.configure(&ticking, TICKING);
+    // Nothing is committed any more as soon as the agent is known: its first firing wants to be.
+    let armed = || project.logged("scheduler", "hot reload: agent updated").len();
+    wait::until("the schedule", armed, |count| *count == 1);
+    let obstacle = Obstacle::of(&project);
+    wait::until("a tick", || project.logged("scheduler", "triggering scheduled run").len(), |count| *count == 1);
+    daemon.running().signal(Signal::TERM);
+    daemon.wait_for("goes on");
+    drop(obstacle);
+    daemon.finish().expect(0);
+    let lost = StateDb::of(&project).column("SELECT agent FROM containers WHERE state = 'starting'");
+    assert_eq!(lost, [""; 0]);
+    let daemon = Daemon::start(&project);
+    daemon.post("/control/stop", &json!({"kill": true}));
+    daemon.finish().expect(0);
+    project.assert_clean();
+}
+
+/// A terminal that is closed hangs up more than once: its shell does, and the system when the shell has gone.
+#[test]
+fn whoever_hangs_up_twice_kills_nothing() {
+    if !hangups_count() {
+        return;
+    }
+    let project = Project::with_settings(HOOK);
+    let agent = project.on_hook("dev", "");
+    // The first signal has its effect while a launch is under way, which the end waits for.
+    let path = project.docker_that("create) sleep 4");
+    let daemon = Daemon::launch(&project, free_port(), &[], &[("PATH", &path)]);
+    daemon.wait_for("scheduler started");
+    daemon.work("e", &format!("echo up; {GATE}"));
+    let instance = daemon.wait_for_runs(&agent, 1).remove(0);
+    daemon.running().signal(Signal::HUP);
+    wait::until("the end to begin", || project.all_logs(), |logs| logs.contains("stopping"));
+    daemon.running().signal(Signal::HUP);
+    daemon.finish().expect(0);
+    let daemon = Daemon::start(&project);
+    project.open_gate(&instance);
+    assert_eq!(daemon.wait_for_items("done", 1)[0]["attempts"], 1);
+    daemon.stop().expect(0);
+    project.assert_clean();
 }
 
 #[test]

@@ -11,6 +11,9 @@ use crate::support::docker::containers;
 use crate::support::project::{GATE, HOOK, NEVER, Project};
 use crate::support::wait;
 
+/// What `docker` says when no daemon answers.
+const GONE: &str = "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?";
+
 /// A daemon that can be made to be away.
 struct Away {
     flag: PathBuf,
@@ -20,9 +23,7 @@ struct Away {
 impl Away {
     fn prepare(project: &Project) -> Self {
         let flag = project.outer().join("away");
-        let message =
-            "Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?";
-        let arm = format!("*) if [ -e {} ]; then echo '{message}' >&2; exit 1; fi", flag.display());
+        let arm = format!("*) if [ -e {} ]; then echo '{GONE}' >&2; exit 1; fi", flag.display());
         Self { path: project.docker_that(&arm), flag }
     }
 
@@ -97,5 +98,51 @@ fn a_run_in_flight_outlives_a_daemon_that_is_away_for_a_moment() {
     // Not even the one that asked for the gateway, should Docker have gone just then.
     wait::until("no container", || containers(&project.label()), Vec::is_empty);
     daemon.stop().expect(0);
+    project.assert_clean();
+}
+
+#[test]
+fn what_is_adopted_before_the_images_are_there_waits_for_them() {
+    let project = Project::with_settings(HOOK);
+    let agent = project.on_hook("dev", "");
+    let initial = project.agent("initial", "exit 0");
+    project.configure(&initial, NEVER);
+    let (away, building) = (project.outer().join("away"), project.outer().join("building"));
+    let path = project.docker_that(&format!(
+        "build) while [ -e {} ]; do sleep 0.1; done;; *) if [ -e {} ]; then echo '{GONE}' >&2; exit 1; fi",
+        building.display(),
+        away.display()
+    ));
+    let port = free_port();
+    let mut daemon = Daemon::launch(&project, port, &[], &[("PATH", &path)]);
+    daemon.wait_for("scheduler started").wait_for_initial_run(&initial);
+    let task = format!("echo up; {GATE}; exit 42");
+    daemon.post(&format!("/control/trigger/{agent}"), &json!({"prompt": task}));
+    project.wait_said(&agent, "up");
+    let instance = daemon.wait_for_runs(&agent, 1).remove(0);
+    daemon.crash();
+
+    fs::write(&building, "").unwrap();
+    project.write(&format!("agents/{agent}/Dockerfile"), "FROM al-agent:latest\nRUN true\n");
+    let daemon = Daemon::launch(&project, port, &[], &[("PATH", &path)]);
+    daemon.wait_for(&format!("{agent}: {instance} re-adopted"));
+    fs::write(&away, "").unwrap();
+    project.open_gate(&instance);
+    wait::until("it to be noticed", || daemon.status()["scheduler"]["dockerError"].clone(), Value::is_string);
+    fs::remove_file(&away).unwrap();
+    wait::until("it to be over", || daemon.status()["scheduler"]["dockerError"].clone(), Value::is_null);
+    wait::until("the end", || project.logged(&agent, "container finished (rerun requested)").len(), |n| *n == 1);
+    assert_eq!(daemon.status()["scheduler"]["initializing"], true);
+    assert_eq!(project.logged("scheduler", &format!("{agent} requested rerun")).len(), 0);
+
+    fs::remove_file(&building).unwrap();
+    daemon.wait_for("started (manual (rerun 1/10))");
+    let said = || project.logged(&agent, "output").iter().filter(|entry| entry["text"] == "up").count();
+    wait::until("the rerun", said, |count| *count == 2);
+    // Neither was it too early for the initial run.
+    let msg = format!("Starting {initial} container run (triggered by schedule)");
+    wait::until("the initial run", || project.logged(&initial, &msg).len(), |count| *count == 2);
+    daemon.post("/control/stop", &json!({"kill": true}));
+    daemon.finish().expect(0);
     project.assert_clean();
 }

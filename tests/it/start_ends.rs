@@ -155,6 +155,18 @@ fn a_base_image_that_cannot_be_built_ends_the_start_and_no_run() {
 }
 
 #[test]
+fn a_stop_leaves_no_build_behind() {
+    let project = Project::with_settings(HOOK);
+    let agent = project.on_hook("dev", "");
+    project.write(&format!("agents/{agent}/Dockerfile"), "FROM al-agent:latest\nRUN sleep 60\n");
+    let daemon = Daemon::launch(&project, free_port(), &[], &[]);
+    daemon.wait_for("RUN sleep 60");
+    daemon.stop().expect(0);
+    // The client removes what it made for itself when it ends.
+    project.assert_clean();
+}
+
+#[test]
 fn an_agent_whose_image_cannot_be_built_waits_and_no_other_does() {
     let project = Project::with_settings(HOOK);
     let (good, bad) = (project.on_hook("good", ""), project.on_hook("bad", ""));

@@ -178,6 +178,11 @@ fn schedules_are_armed_changed_and_disarmed() {
     wait_for_reload(&project, &agent, UPDATED, 3);
     shows(cron_jobs, json!(0));
     shows(|| daemon.agent(&agent)["nextRunAt"].clone(), Value::Null);
+    let log = project.log_text("scheduler");
+    for schedule in ["0 0 1 1 *", "* * * * * *"] {
+        let armed = format!(r#""Scheduled {agent}: \"{schedule}\" ("#);
+        assert_eq!(log.matches(&armed).count(), 1, "{schedule}");
+    }
     daemon.stop().expect(0);
 }
 
@@ -314,6 +319,29 @@ fn a_removed_agent_takes_its_run_with_it_and_its_work_waits_for_it() {
     project.on_hook("dev", "");
     wait::until("what waited", waits, |count| *count == 0);
     shows(|| daemon.agent(&agent)["enabled"].clone(), json!(true));
+    daemon.post("/control/stop", &json!({"kill": true}));
+    daemon.finish().expect(0);
+}
+
+#[test]
+fn an_agent_that_is_back_before_its_run_is_killed_is_not_shown_as_paused() {
+    let project = Project::with_settings(HOOK);
+    let agent = project.on_hook("dev", "");
+    project.on_hook("other", "");
+    let path = project.docker_that("kill) sleep 5");
+    let daemon = Daemon::launch(&project, free_port(), &[], &[("PATH", &path)]);
+    daemon.wait_for("scheduler started");
+    daemon.work("e", &format!("echo up; {GATE}"));
+    project.wait_said(&agent, "up");
+    daemon.post(&format!("/control/agents/{agent}/pause"), &json!({}));
+    fs::remove_dir_all(project.root().join("agents").join(&agent)).unwrap();
+    daemon.wait_for(&format!("scheduler: {agent} removed (hot reload)"));
+    project.on_hook("dev", "");
+    wait_for_reload(&project, &agent, "hot reload: new agent ready", 1);
+    assert_eq!(daemon.instances(&agent).len(), 1);
+    shows(|| daemon.agent(&agent)["enabled"].clone(), json!(true));
+    daemon.wait_for_items("failed", 1);
+    assert_eq!(daemon.work("next", "exit 0").json()["skipped"], 0);
     daemon.post("/control/stop", &json!({"kill": true}));
     daemon.finish().expect(0);
 }

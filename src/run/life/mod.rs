@@ -167,8 +167,8 @@ pub enum End {
 /// Carries out a run and cleans up after it, whatever happens.
 pub fn carry_out(host: &Host, order: &Order, kill: &KillSwitch) -> End {
     let info = order.info();
-    let mut life = Life::new(host, order, kill, &info);
     let started_at = UnixMs::now();
+    let mut life = Life::new(host, order, kill, &info, started_at);
     host.observer.report(&Report::Started(&info));
     let text = format!("Starting {} container run (triggered by {})", order.agent.name, order.details());
     life.log(Entry::new(Level::Info, text));
@@ -181,9 +181,9 @@ pub fn carry_out(host: &Host, order: &Order, kill: &KillSwitch) -> End {
 /// Carries on with a run whose container was there when this process started.
 pub fn carry_on(host: &Host, order: &Order, kill: &KillSwitch, inherited: Inherited) -> End {
     let info = order.info();
-    let mut life = Life::new(host, order, kill, &info);
-    host.observer.report(&Report::Started(&info));
     let started_at = inherited.started_at;
+    let mut life = Life::new(host, order, kill, &info, started_at);
+    host.observer.report(&Report::Started(&info));
     let staging = inherited.stage.clone().map(Staging::inherited);
     let ending = worker::guarded(AssertUnwindSafe(|| life.resume(&inherited, staging.as_ref()))).flatten();
     life.conclude(ending, staging, started_at)
@@ -195,6 +195,8 @@ struct Life<'a> {
     order: &'a Order,
     kill: &'a KillSwitch,
     info: &'a RunInfo,
+    /// When it began, perhaps with an earlier process.
+    began: UnixMs,
     translator: Translator,
     started: Instant,
     /// Set when the host's own limit was reached.
@@ -215,13 +217,14 @@ struct Life<'a> {
 }
 
 impl<'a> Life<'a> {
-    fn new(host: &'a Host, order: &'a Order, kill: &'a KillSwitch, info: &'a RunInfo) -> Self {
+    fn new(host: &'a Host, order: &'a Order, kill: &'a KillSwitch, info: &'a RunInfo, began: UnixMs) -> Self {
         Self {
             host,
             order,
             kill,
             info,
-            translator: Translator::new(&info.instance, Masker::default()),
+            began,
+            translator: Translator::new(&info.instance, Masker::default(), began),
             started: Instant::now(),
             host_limit: None,
             marker: None,
@@ -302,7 +305,7 @@ impl<'a> Life<'a> {
     /// From now on everything that the run says is masked.
     fn mask(&mut self, masker: Masker) {
         self.host.secrets.learn(&self.info.instance, masker.clone());
-        self.translator = Translator::new(&self.info.instance, masker);
+        self.translator = Translator::new(&self.info.instance, masker, self.began);
     }
 
     fn read_credentials(&self) -> Result<Vec<(CredentialRef, Fields)>> {

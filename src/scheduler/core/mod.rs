@@ -13,7 +13,7 @@ mod agents;
 #[cfg(test)]
 mod tests;
 
-use agents::{Agents, Claimable, TickFate};
+use agents::{Agents, Claimable, Found, TickFate};
 pub use agents::{NextFiring, Scheduled, Setup};
 
 /// A clock that goes back further than this has been set; what was computed from it is computed again.
@@ -253,7 +253,7 @@ pub struct Core {
     claiming: bool,
     /// Inputs that depend on slots and arrived during a claim.
     deferred: VecDeque<Input>,
-    /// Reruns that wait for Docker or the disk; they keep their slots.
+    /// Reruns that wait for the images, Docker or the disk; they keep their slots.
     held: Vec<(RunKey, Running)>,
     next_due: Option<UnixMs>,
     last_seen: UnixMs,
@@ -343,6 +343,7 @@ impl Core {
             Input::ImageReady { agent } => self.agents.set_image(&agent),
             Input::AgentGone { agent } => {
                 self.agents.remove(&agent);
+                self.let_go_of(&agent);
             }
             Input::Ready => {
                 self.ready = true;
@@ -389,7 +390,28 @@ impl Core {
 
     /// Whether anything may be started that is not asked for by a person.
     fn is_open(&self) -> bool {
-        self.ready && !self.stopping && !self.paused && self.docker == Health::Up && self.storage == Health::Up
+        self.can_launch() && !self.stopping && !self.paused
+    }
+
+    /// Whether what a run needs is there: images, Docker, the disk.
+    fn can_launch(&self) -> bool {
+        self.ready && self.docker == Health::Up && self.storage == Health::Up
+    }
+
+    /// Whether the agent exists; a one-shot process has only such.
+    fn is_known(&self, agent: &str) -> bool {
+        self.mode == Mode::OneShot || self.agents.get(agent).is_some()
+    }
+
+    fn has_image(&self, agent: &str) -> bool {
+        self.mode == Mode::OneShot || self.agents.get(agent).is_some_and(|found| found.has_image)
+    }
+
+    /// Ends the chains of an agent that wait.
+    fn let_go_of(&mut self, agent: &str) {
+        for _ in self.held.extract_if(.., |(_, held)| held.agent == agent).filter(|(_, held)| held.in_slot) {
+            self.agents.vacate(agent);
+        }
     }
 
     /// Runs that the project may have more; `None` is no limit.
@@ -494,8 +516,11 @@ impl Core {
     fn not_started(&mut self, run: RunKey, now: UnixMs) {
         let Some(running) = self.runs.remove(&run) else { return };
         match running.cause {
-            // The chain keeps its slot.
-            Some(Cause::RerunOf(_)) => return self.held.push((run, running)),
+            // The chain keeps its slot and goes on from here.
+            Some(Cause::RerunOf(_)) if self.is_known(&running.agent) => {
+                let cause = Some(Cause::RerunOf(run));
+                return self.held.push((run, Running { cause, ..running }));
+            }
             Some(Cause::Tick | Cause::Initial) => self.agents.owe(&running.agent, now),
             _ => {}
         }
@@ -507,14 +532,15 @@ impl Core {
     fn ended(&mut self, run: RunKey, result: RunResult, actions: &mut Vec<Action>) {
         let Some(running) = self.leave(run) else { return };
         let Reruns::UpTo(max) = running.reruns else { return };
-        let may_go_on =
-            self.mode == Mode::OneShot || self.agents.get(&running.agent).is_some_and(|found| found.enabled);
+        // What will have an image is known when everything is ready.
+        let can_run = |found: &Found| found.enabled && found.granted > 0 && (found.has_image || !self.ready);
+        let may_go_on = self.mode == Mode::OneShot || self.agents.get(&running.agent).is_some_and(|it| can_run(&it));
         if result != RunResult::Rerun || self.stopping || self.paused || !may_go_on {
             return;
         }
         if running.rerun >= max {
             actions.push(Action::RerunLimit { agent: running.agent, max });
-        } else if self.docker == Health::Up && self.storage == Health::Up {
+        } else if self.can_launch() {
             let cause = Cause::RerunOf(run);
             actions.push(self.start(running.agent, cause, running.rerun + 1, running.reruns, running.in_slot));
         } else {
@@ -528,13 +554,13 @@ impl Core {
 
     /// Claims for free slots; says so when nothing is left to do.
     fn dispatch(&mut self, now: UnixMs, actions: &mut Vec<Action>) {
-        if self.docker == Health::Up && self.storage == Health::Up {
+        if self.can_launch() {
             for (_, held) in std::mem::take(&mut self.held) {
                 let Some(cause) = held.cause else { continue };
                 if held.in_slot {
                     self.agents.vacate(&held.agent);
                 }
-                if !self.stopping {
+                if !self.stopping && self.has_image(&held.agent) {
                     actions.push(self.start(held.agent, cause, held.rerun, held.reruns, held.in_slot));
                 }
             }

@@ -281,6 +281,75 @@ fn without_docker_everything_waits_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_chain_whose_agent_is_removed_while_it_waits_is_over() {
+    let mut core = scheduler(Some(1));
+    core.handle(Input::Timer, UnixMs(MINUTE));
+    answer(&mut core, Claimed::default());
+    at(&mut core, Input::Docker(Health::Down));
+    at(&mut core, ended(0, RunResult::Rerun));
+    assert!(core.is_held(RunKey(0)));
+    at(&mut core, Input::AgentGone { agent: "dev".into() });
+    assert!(!core.is_held(RunKey(0)));
+    // Nor does it keep its place in the project.
+    assert_eq!(at(&mut core, Input::Docker(Health::Up)), [wish(&[("docs", 2)], Some(1))]);
+}
+
+#[test]
+fn a_chain_whose_agent_is_removed_while_it_is_committed_is_over() {
+    let mut core = scheduler(None);
+    core.handle(Input::Timer, UnixMs(MINUTE));
+    answer(&mut core, Claimed::default());
+    assert_eq!(started(&at(&mut core, ended(0, RunResult::Rerun))).len(), 1);
+    answer(&mut core, Claimed::default());
+    at(&mut core, Input::AgentGone { agent: "dev".into() });
+    answer(&mut core, Claimed::default());
+    // Otherwise it would be tried for ever.
+    assert_eq!(started(&at(&mut core, Input::NotStarted { run: RunKey(1) })), []);
+    assert_eq!(core.agents.busy(), 0);
+}
+
+#[test]
+fn a_rerun_that_could_not_be_committed_goes_on_from_itself() {
+    let mut core = scheduler(None);
+    core.handle(Input::Timer, UnixMs(MINUTE));
+    answer(&mut core, Claimed::default());
+    at(&mut core, ended(0, RunResult::Rerun));
+    answer(&mut core, Claimed::default());
+    at(&mut core, Input::Storage(Health::Down));
+    at(&mut core, Input::NotStarted { run: RunKey(1) });
+    // Under this name it is remembered what the chain was started by.
+    assert!(core.is_held(RunKey(1)));
+    let actions = at(&mut core, Input::Storage(Health::Up));
+    assert_eq!(started(&actions), [(RunKey(2), "dev", Cause::RerunOf(RunKey(1)), 1)]);
+}
+
+#[test]
+fn a_chain_that_goes_on_before_everything_is_ready_waits_for_it() {
+    let mut core = Core::new(Mode::Scheduler { limit: None });
+    let setup = Setup { granted: 1, schedule: None, has_image: false, reruns: Reruns::UpTo(2) };
+    for name in ["built", "unbuilt"] {
+        core.handle(Input::Agent { name: name.into(), setup: setup.clone() }, UnixMs(0));
+        core.handle(Input::Adopted { agent: name.into(), rerun: 0, reruns: Reruns::UpTo(2) }, UnixMs(0));
+    }
+    for run in 0..2 {
+        assert_eq!(started(&at(&mut core, ended(run, RunResult::Rerun))), []);
+    }
+    at(&mut core, Input::ImageReady { agent: "built".into() });
+    let actions = at(&mut core, Input::Ready);
+    assert_eq!(started(&actions), [(RunKey(2), "built", Cause::RerunOf(RunKey(0)), 1)]);
+    assert_eq!(core.agents.busy(), 1, "what has no image has no chain either");
+}
+
+#[test]
+fn no_slots_no_further_rerun() {
+    let mut core = scheduler(None);
+    core.handle(Input::Timer, UnixMs(MINUTE));
+    answer(&mut core, Claimed::default());
+    at(&mut core, agent("dev", 0, true));
+    assert_eq!(started(&at(&mut core, ended(0, RunResult::Rerun))), []);
+}
+
+#[test]
 fn a_firing_that_could_not_be_committed_waits() {
     let mut core = scheduler(None);
     core.handle(Input::Timer, UnixMs(MINUTE));

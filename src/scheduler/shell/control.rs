@@ -102,6 +102,7 @@ impl Scheduler {
                     self.status.set_paused(&agent, is_disabled);
                     self.status.note(&agent, if is_disabled { "paused" } else { "resumed" });
                     self.feed(Input::Enabled { agent, is_enabled: !is_disabled });
+                    self.show_counts();
                 }
             }
         }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde_json::Value;
+use signal_hook::consts::SIGHUP;
 
 use super::{Phase, Scheduler, Stopped};
 use crate::base::clock::UnixMs;
@@ -94,6 +95,8 @@ impl Scheduler {
     pub(super) fn signalled(&mut self, signal: i32) {
         match &mut self.stopping.begun {
             None => self.begin_stop(false, false),
+            // A terminal that is closed hangs up more than once; nobody wishes anything dead by that.
+            Some(_) if signal == SIGHUP => {}
             Some(begun) => {
                 begun.second_signal.get_or_insert(signal);
                 begun.kill_until.get_or_insert(Instant::now() + KILL_TIME);
@@ -154,12 +157,14 @@ impl Scheduler {
         let Some(begun) = &mut self.stopping.begun else { return Ok(None) };
         let now = Instant::now();
         let killing = begun.kill || begun.second_signal.is_some();
-        let all_gone = self.runs.instances(None).is_empty();
+        // What is being committed as a run becomes one, which is launched, or killed.
+        let is_starting = self.core.is_claiming() || self.registering > 0;
+        let all_gone = !is_starting && self.runs.instances(None).is_empty();
         let over = if killing {
             all_gone || begun.kill_until.is_none_or(|until| now >= until)
         } else {
             // Until then a second signal still counts.
-            if now < begun.launch_until && !self.runs.are_launched() {
+            if now < begun.launch_until && (is_starting || !self.runs.are_launched()) {
                 begun.linger_until = begun.linger_until.max(now + LAUNCH_POLL);
             }
             all_gone || now >= begun.linger_until
@@ -190,6 +195,7 @@ impl Scheduler {
         let (_, events) = crossbeam_channel::bounded(0);
         self.inlet = crate::scheduler::outlet::Inlet { messages, reports };
         self.events = events;
+        self.builds.end();
         self.images.end_check();
         self.runs.leave();
         let cleared = self.host.store.write(|tx| flags::clear(tx, flags::UNCLEAN));

@@ -237,14 +237,7 @@ impl Scheduler {
 
     /// Everything is there: what waits may start.
     pub(super) fn get_ready(&mut self) {
-        for definition in self.agents.values() {
-            if let Some(schedule) = definition.config.schedule.as_ref().filter(|_| definition.config.is_enabled()) {
-                let name = definition.config.name.as_str();
-                let msg = format!("Scheduled {name}: \"{}\" ({})", schedule.text(), self.zone.name());
-                self.say_of(Level::Info, &msg, name, &[]);
-            }
-            self.warn_of_silence(definition);
-        }
+        self.agents.values().for_each(|definition| self.say_schedule(definition));
         self.feed(Input::Ready);
         let initial = self.initial_agents();
         self.feed(Input::InitialRuns { agents: initial });
@@ -256,9 +249,14 @@ impl Scheduler {
         let _ = self.phases.send(Phase::Ready);
     }
 
-    /// Says so when a schedule is valid and yet never fires.
-    pub(super) fn warn_of_silence(&self, definition: &super::Definition) {
+    /// Says what the schedule of an agent is from now on, and whether it is valid and yet never fires.
+    pub(super) fn say_schedule(&self, definition: &super::Definition) {
         let config = &definition.config;
+        if let Some(schedule) = config.schedule.as_ref().filter(|_| config.is_enabled()) {
+            let name = config.name.as_str();
+            let msg = format!("Scheduled {name}: \"{}\" ({})", schedule.text(), self.zone.name());
+            self.say_of(Level::Info, &msg, name, &[]);
+        }
         if let Some(schedule) = config.schedule.as_ref().filter(|schedule| schedule.never_fires(UnixMs::now())) {
             self.say_of(
                 Level::Warn,
@@ -287,6 +285,10 @@ impl Scheduler {
     pub(super) fn show_counts(&mut self) {
         let (armed, urls) = (self.core.armed(), self.webhook_urls());
         self.status.scheduler(|info| {
+            // Shown when the start is complete.
+            if info.initializing {
+                return;
+            }
             info.cron_job_count = armed;
             info.webhooks_active = !urls.is_empty();
             info.webhook_urls = urls;

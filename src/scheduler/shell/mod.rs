@@ -19,6 +19,7 @@ use super::handle::{Event, Handle};
 use super::outlet::{Inlet, Message, Outlet};
 use super::runs::{Runs, free_order, item_order};
 use super::status::{RunShown, Status};
+use crate::base::Cancel;
 use crate::base::clock::UnixMs;
 use crate::base::log::{Entry, Level, Log};
 use crate::config::schedule::Zone;
@@ -55,6 +56,8 @@ pub struct Parts {
     /// Agents whose start goes on with a run of an earlier process.
     pub adopted: Vec<super::recover::Adoption>,
     pub maker: Arc<ImageMaker>,
+    /// Ends its builds.
+    pub end_builds: Cancel,
     /// What Docker has of the agents' images, when it was asked for.
     pub known: Option<Images>,
     /// Checks an agent whose files have changed.
@@ -147,8 +150,10 @@ pub struct Scheduler {
     unclean: bool,
     /// Claimed for runs that are about to start.
     claimed: BTreeMap<i64, (Identity, Item)>,
-    /// Orders that wait for their registration.
+    /// Who waits for the run of an order that waits for its registration.
     pending: HashMap<RunKey, Token>,
+    /// How many orders wait for theirs.
+    registering: usize,
     wishes: HashMap<u64, control::Wanted>,
     next_token: u64,
     queue: queue::Upkeep,
@@ -171,7 +176,8 @@ impl Scheduler {
         let limit = settings.scale.map(|scale| u32::try_from(scale).unwrap_or(u32::MAX));
         let info = crate::model::status::SchedulerInfo::new(settings.project_name.clone(), parts.info.started_at);
         let told = outlet.clone();
-        let builds = Builds::start(Arc::clone(&maker), move |built| told.send(Message::Built(built)))?;
+        let tell = move |built| told.send(Message::Built(built));
+        let builds = Builds::start(Arc::clone(&maker), parts.end_builds, tell)?;
         let reloads = reload::Reloads::start(Arc::clone(&project), check, outlet.clone())?;
         let mut scheduler = Self {
             core: Core::new(Mode::Scheduler { limit }),
@@ -180,6 +186,7 @@ impl Scheduler {
             agents: BTreeMap::new(),
             claimed: BTreeMap::new(),
             pending: HashMap::new(),
+            registering: 0,
             wishes: HashMap::new(),
             next_token: 0,
             queue: queue::Upkeep::default(),
@@ -428,6 +435,7 @@ impl Scheduler {
         let order = Box::new(free_order(runner, trigger, rerun, max));
         let (identity, origin) = (order.identity.clone(), order.origin.clone());
         let outlet = self.outlet.clone();
+        self.registering += 1;
         self.host.store.submit(
             move |tx| containers::register(tx, &identity, &origin, None, UnixMs::now()),
             move |result| outlet.send(Message::Registered { key, order, result }),
@@ -436,6 +444,7 @@ impl Scheduler {
     }
 
     fn registered(&mut self, key: RunKey, order: Order, result: Result<()>) {
+        self.registering -= 1;
         let token = self.pending.remove(&key);
         let instance = order.identity.instance.to_string();
         match result {

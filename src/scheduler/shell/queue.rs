@@ -78,6 +78,8 @@ impl Scheduler {
     pub(super) fn queue_changed(&mut self) {
         self.feed(Input::QueueChanged);
         self.push_out();
+        // A call may have been accepted while its target was removed, or be tried again after that.
+        self.bury_gone(Instant::now());
     }
 
     /// What a full queue pushes out where nothing is claimed: no slot is free, or nothing may start.

@@ -258,14 +258,16 @@ impl Scheduler {
         let name = config.name.to_string();
         let is_new = !self.agents.contains_key(&name);
         let enabled = config.is_enabled();
+        let before = self.agents.get(&name).and_then(|definition| armed(&definition.config));
+        let is_rearmed = before != armed(&config);
         self.define(config, Some(fingerprint));
         if let Some(image) = image {
             self.image_ready(&name, image);
         }
         self.allocate();
         self.bind();
-        if let Some(definition) = self.agents.get(&name) {
-            self.warn_of_silence(definition);
+        if let Some(definition) = self.agents.get(&name).filter(|_| is_rearmed) {
+            self.say_schedule(definition);
         }
         self.reloads.broken.remove(&name);
         self.status.clear_error(&name);
@@ -282,7 +284,6 @@ impl Scheduler {
                 self.status.note(&name, "hot-reloaded");
             }
         }
-        self.bury_gone(std::time::Instant::now());
         self.queue_changed();
     }
 
@@ -300,6 +301,8 @@ impl Scheduler {
         if instances.is_empty() {
             self.status.remove_agent(name);
         } else {
+            // It is shown until they have ended, and may be back by then.
+            self.status.set_paused(name, false);
             self.doom(instances, REMOVED, None);
         }
         let key = flags::disabled(name);
@@ -309,4 +312,9 @@ impl Scheduler {
         self.status.note("scheduler", format!("{name} removed (hot reload)"));
         self.say_of(Level::Info, "hot reload: agent teardown complete", name, &[]);
     }
+}
+
+/// The text of the schedule by which an agent fires.
+fn armed(config: &config::Agent) -> Option<String> {
+    config.schedule.as_ref().filter(|_| config.is_enabled()).map(|schedule| schedule.text().to_owned())
 }

@@ -129,8 +129,8 @@ impl Scheduler {
         if let Err(error) = result {
             self.say(Level::Warn, "Docker could not be looked at", &[("err", format!("{error:#}").into())]);
         }
-        if self.queue.next().is_none() {
-            // The first time: everything is built.
+        if self.queue.next().is_none() && self.images.are_done() {
+            // The first time after everything was built.
             self.begin_upkeep();
             return self.get_ready();
         }
@@ -158,6 +158,10 @@ impl Scheduler {
 
     /// A slot has become free: what was changed for this agent while it ran may be looked at.
     pub(super) fn after_run(&mut self, agent: &str) {
+        if self.agents.get(agent).is_none_or(|definition| !definition.config.is_enabled()) {
+            // The item of the run may be in the queue again.
+            self.bury_gone(Instant::now());
+        }
         if !self.agents.contains_key(agent) && self.runs.instances(Some(agent)).is_empty() {
             self.status.remove_agent(agent);
         }

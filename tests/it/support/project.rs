@@ -244,7 +244,7 @@ impl Project {
     }
 
     /// The files of an agent's log, or of all logs.
-    fn log_text(&self, name: &str) -> String {
+    pub(crate) fn log_text(&self, name: &str) -> String {
         let mut files: Vec<PathBuf> = fs::read_dir(self.root().join(".al/logs"))
             .into_iter()
             .flatten()

@@ -1,4 +1,4 @@
-//! The database of a project whose scheduler is not running, looked at from outside.
+//! The database of a project, looked at from outside, and kept from being changed.
 
 use std::fs;
 
@@ -7,6 +7,22 @@ use rusqlite::types::Value;
 use tempfile::TempDir;
 
 use super::project::Project;
+
+/// Keeps everybody else from committing until it is dropped.
+pub(crate) struct Obstacle {
+    _db: Connection,
+}
+
+impl Obstacle {
+    /// Waits until nobody commits, and begins then. Others give up after 5 s.
+    #[track_caller]
+    pub(crate) fn of(project: &Project) -> Self {
+        let db = Connection::open(project.root().join(".al/state.db")).unwrap();
+        db.busy_timeout(std::time::Duration::from_secs(5)).unwrap();
+        db.execute_batch("BEGIN IMMEDIATE").unwrap();
+        Self { _db: db }
+    }
+}
 
 /// A copy of it as it is now: looking changes nothing.
 pub(crate) struct StateDb {

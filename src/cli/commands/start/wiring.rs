@@ -70,7 +70,9 @@ pub(super) fn wire(
     let patient = docker.cancelled_by(interrupted);
     let roots = Roots::for_project(&project.dir);
     let private_root = roots.usable()?;
-    let maker = Arc::new(ImageMaker::new(project, docker.clone(), Arc::new(outlet.clone())));
+    let end_builds = Cancel::new();
+    let maker = ImageMaker::new(project, docker.cancelled_by(&end_builds), Arc::new(outlet.clone()));
+    let maker = Arc::new(maker);
     let active: Vec<&AgentName> = plan.loaded.enabled().map(|agent| &agent.name).collect();
     let Found { surroundings, containers } = look(&patient, &maker.names(active), &private_root);
     let probe = surroundings.probe.map_err(|problem| AgentError(problem.to_string()))?;
@@ -145,6 +147,7 @@ pub(super) fn wire(
         agents: plan.loaded.agents.clone(),
         adopted: recovered.adoptions,
         maker,
+        end_builds,
         known: surroundings.images.ok(),
         check: super::checker(plan.credentials.clone()),
         handle: handle.clone(),
