@@ -14,9 +14,9 @@ use crate::session::fake::{Fake, Given};
 use crate::session::history::for_model;
 use crate::session::message::{Assistant, Block, Content, Message, Stop, ToolCall};
 use crate::session::provider::Delta;
+use crate::session::providers::bench::{ask, delta_text, event_ends, image, prompt, send, user};
 use crate::session::providers::openai::bench::{
-    End, ask, call, delta_text, event_ends, image, model, provider, received, replay, result, said, send, text,
-    text_result, user,
+    End, call, model, provider, received, replay, result, said, text, text_result,
 };
 use crate::wire::usage::Usage;
 
@@ -25,10 +25,6 @@ const SECOND_MESSAGES: &str = include_str!("../testdata/chat-messages-2.json");
 const TOOL_TURN: &str = include_str!("../testdata/chat.sse");
 const DONE: &str =
     "data: {\"choices\":[{\"delta\":{\"content\":\"ok\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
-
-fn prompt() -> Message {
-    user("You have been triggered manually.")
-}
 
 fn body(table: &Value, messages: &[Message], refused: &[&str]) -> Value {
     received(table, messages, refused, DONE).body
