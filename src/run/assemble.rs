@@ -1,4 +1,4 @@
-//! From an agent's configuration to what its runs need: what is baked into its image, what limits hold.
+//! From the configuration to what runs need: what is baked into an image, what limits hold, how often to try again.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -14,6 +14,7 @@ use crate::base::files::{open_regular, read_optional};
 use crate::base::log::Log;
 use crate::config::{self, Project};
 use crate::docker::launch::Limits;
+use crate::store::runs::RetryPolicy;
 
 /// What all runs of an agent have in common.
 pub fn agent(project: &Project, agent: &config::Agent, image: ImageSource) -> Agent {
@@ -34,6 +35,16 @@ pub fn limits(project: &Project) -> Limits {
         tmp_bytes: local.tmp_size_bytes(),
         pids: local.pids_limit,
         cpus: local.cpus,
+    }
+}
+
+/// How often work is tried again.
+pub fn retry_policy(project: &Project) -> RetryPolicy {
+    let settings = &project.settings;
+    RetryPolicy {
+        max_attempts: settings.work_max_attempts,
+        delay_seconds: settings.work_retry_delay,
+        retry_errors: settings.work_retry_errors,
     }
 }
 

@@ -240,7 +240,7 @@ fn an_adopted_run_that_had_to_wait_goes_on_with_its_chain() {
     let project = Project::with_settings(HOOK);
     let agent = project.on_hook("dev", "");
     let mut daemon = Daemon::start(&project);
-    daemon.work("first", &GATE);
+    daemon.work("first", GATE);
     let first = daemon.wait_for_runs(&agent, 1).remove(0);
     let task = format!("echo up; {GATE}; exit 42");
     let queued = daemon.post(&format!("/control/trigger/{agent}"), &json!({"prompt": task, "queue": true}));

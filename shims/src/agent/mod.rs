@@ -21,6 +21,7 @@ mod setup;
 mod signals;
 mod supervisor;
 mod throttle;
+mod usage;
 mod watchdog;
 
 use std::ffi::OsString;
@@ -35,8 +36,8 @@ use self::ending::Ending;
 use self::gateway::Gateway;
 use self::model_session::{Ended, Setting};
 use self::report::{Field, Reporter};
-use self::session_log::UsageSoFar;
 use self::setup::Paths;
+use self::usage::UsageSoFar;
 use self::watchdog::{Termination, Watched};
 use crate::cancel::Cancel;
 use crate::env::Environment;

@@ -15,7 +15,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::children;
 use super::ending::Ending;
 use super::report::{Field, Reporter};
-use super::session_log::UsageSoFar;
+use super::usage::UsageSoFar;
 use crate::cancel::Cancel;
 use crate::session::ToolGroups;
 use crate::wire::exit;

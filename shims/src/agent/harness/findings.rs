@@ -6,7 +6,8 @@ use serde_json::json;
 
 use super::LINE;
 use crate::agent::report::{Field, Reporter};
-use crate::agent::session_log::{COMMAND_LIMIT, RESULT_LIMIT, UsageSoFar};
+use crate::agent::session_log::{COMMAND_LIMIT, RESULT_LIMIT};
+use crate::agent::usage::UsageSoFar;
 use crate::session::error::ModelError;
 use crate::session::{Budget, MOST_PERMISSION_ERRORS, is_permission_text};
 use crate::text::cut;

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::super::error::Kind;
 use super::super::message::{Assistant, Block};
+use super::super::providers::bench::event_ends;
 use super::{Fake, Format, Given, ask, asked, connect};
 
 impl Format {
@@ -63,7 +64,7 @@ fn whole(format: Format) -> Assistant {
 fn a_stream_that_ends_between_two_events_or_beside_one_is_an_error_of_the_network() {
     for format in Format::ALL {
         let (stream, whole) = (format.tool_turn(), whole(format));
-        let ends = stream.match_indices("\n\n").map(|(at, _)| at + 2);
+        let ends = event_ends(stream).into_iter();
         let places = ends.flat_map(|end| [end - 3, end - 2, end - 1, end, end + 1]);
         for at in [0, 1].into_iter().chain(places).filter(|at| *at <= stream.len()) {
             for broken in [false, true] {
@@ -86,7 +87,7 @@ fn assert_pieces(format: Format, stream: &str, given: Given) {
 fn a_stream_may_be_cut_between_two_events_beside_one_and_within_one() {
     for format in Format::ALL {
         let stream = format.tool_turn();
-        let ends = stream.match_indices("\n\n").map(|(at, _)| at + 2);
+        let ends = event_ends(stream).into_iter();
         let places = ends.flat_map(|end| [end - 2, end - 1, end, end + 1]).chain((0..stream.len()).step_by(13));
         let places: Vec<usize> = places.filter(|at| *at <= stream.len()).collect();
         let server = Fake::start(places.iter().map(|at| Given::stream(stream).split([*at])).collect());

@@ -1,12 +1,13 @@
 //! Streams with something in them that does not belong there.
 
 use super::super::error::Kind;
+use super::super::providers::bench::event_ends;
 use super::{Fake, Format, Given, hold};
 
 /// Puts bytes before the so-manieth event of `Hello.`.
 fn with(format: Format, event: usize, bytes: &[u8]) -> Given {
     let hello = format.hello();
-    let at = hello.match_indices("\n\n").map(|(at, _)| at + 2).nth(event).unwrap();
+    let at = event_ends(&hello)[event];
     Given::stream([&hello.as_bytes()[..at], bytes, &hello.as_bytes()[at..]].concat())
 }
 

@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use super::error::ModelError;
 use super::event::{Event, RetryPhase};
 use super::fake::{Fake, Given};
-use super::message::{Assistant, Content, Message};
-use super::provider::{Delta, Provider, Request};
+use super::message::Assistant;
+use super::provider::Provider;
+use super::providers::bench;
 use super::{End, Input, ModelChoice, Surroundings, ToolGroups, providers, run};
 use crate::cancel::Cancel;
 use crate::env::Environment;
@@ -255,26 +256,7 @@ fn connect(table: Value) -> Box<dyn Provider> {
 
 /// What one request brings: deltas as text, and the result.
 fn ask(provider: &mut dyn Provider) -> (Vec<String>, Result<Assistant, ModelError>) {
-    let messages = [Message::User(vec![Content::Text("You have been triggered manually.".into())])];
-    let (cancel, refused) = (Cancel::new(), []);
-    let request = Request {
-        system: "You are an autonomous agent.",
-        messages: &messages,
-        max_tokens: provider.wanted_output(&refused),
-        refused: &refused,
-        tools: true,
-        cancel: &cancel,
-        deadline: None,
-    };
-    let mut deltas = Vec::new();
-    let answer = provider.send(&request, &mut |delta| {
-        deltas.push(match delta {
-            Delta::Text(text) => format!("text {text}"),
-            Delta::Thinking(text) => format!("thinking {text}"),
-            Delta::Warning(text) => format!("warning {text}"),
-        });
-    });
-    (deltas, answer)
+    bench::ask(provider, &[bench::prompt()], &[])
 }
 
 /// What comes of one answer.

@@ -19,6 +19,8 @@ use crate::wire::config::ModelConfig;
 use crate::wire::paths;
 
 mod anthropic;
+#[cfg(test)]
+pub(super) mod bench;
 mod chat;
 mod google;
 pub mod mock;

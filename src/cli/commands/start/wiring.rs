@@ -15,7 +15,7 @@ use super::listeners::{Bound, Listeners, Serving};
 use crate::base::clock::UnixMs;
 use crate::base::error::{AgentError, one_line};
 use crate::base::log::{Entry, Level};
-use crate::base::{Cancel, KnownSecrets, Masker};
+use crate::base::{Cancel, KnownSecrets, Masker, Secret};
 use crate::config::project::Settings;
 use crate::config::schedule::Zone;
 use crate::credentials::api_key::{Generated, ensure_key};
@@ -36,7 +36,7 @@ use crate::scheduler::handle::{Event, Handle};
 use crate::scheduler::outlet::{Inlet, Outlet};
 use crate::scheduler::recover::{Adoption, Recovery};
 use crate::scheduler::shell::{Parts, Phase, Scheduler, Shown};
-use crate::store::runs::RetryPolicy;
+use crate::store::Store;
 
 /// Everything, ready to run.
 pub(super) struct Wired {
@@ -79,45 +79,18 @@ pub(super) fn wire(
     let limits = assemble::limits(project);
     let network = match surroundings.network? {
         Some(network) => network,
-        None => {
-            plan.log.write(&Entry::new(Level::Info, "Ensuring Docker network..."));
-            network::ensure(&patient, AL_NET, settings.local.subnet.as_deref())?
-        }
+        None => make_network(plan, &patient)?,
     };
     let warnings = probe.warnings.iter().cloned().chain(network.warning()).chain(limits.warning(&probe.facts));
     warnings.for_each(|warning| warn(plan, &warning));
-    let (api_key, generated) = ensure_key(&plan.credentials)?;
-    if generated == Generated::Yes {
-        plan.log.write(&Entry::new(Level::Info, "gateway API key generated"));
-    }
-    let marker_dir = leftovers::marker_dir(&project.dir);
-    if leftovers::any(&marker_dir)
-        && let Err(error) = leftovers::remove(&patient, &marker_dir, &project.hash, &roots)
-    {
-        warn(plan, &format!("something of an earlier run is left: {error:#}"));
-    }
+    let api_key = gateway_key(plan)?;
+    remove_leftovers(plan, &patient, &roots);
     let bound = Bound::bind(plan, &network)?;
 
-    let retries = RetryPolicy {
-        max_attempts: settings.work_max_attempts,
-        delay_seconds: settings.work_retry_delay,
-        retry_errors: settings.work_retry_errors,
-    };
-    let timeouts: BTreeMap<&str, u64> =
-        plan.loaded.enabled().map(|agent| (agent.name.as_str(), agent.timeout)).collect();
-    let recovered = Recovery {
-        docker: &docker,
-        store: &database.store,
-        project: &project.hash,
-        roots: &roots,
-        policy: retries,
-        log: &plan.log,
-        agents: &plan.loaded.discovered,
-        timeout_of: &|agent| timeouts.get(agent).copied().map(Duration::from_secs),
-    }
-    .run(containers.context("list containers")?)?;
-    warn_of_unreachable(plan, &recovered.adoptions, &bound.address.url);
-    learn_secrets(plan, &recovered.adoptions, handle.secrets());
+    let containers = containers.context("list containers")?;
+    let adopted = recover(plan, &database.store, &docker, &roots, containers)?;
+    warn_of_unreachable(plan, &adopted, &bound.address.url);
+    learn_secrets(plan, &adopted, handle.secrets());
 
     let (phase_sender, phases) = unbounded();
     let told = outlet.clone();
@@ -133,7 +106,7 @@ pub(super) fn wire(
         marker_dir: None,
         credentials: plan.credentials.clone(),
         store: Arc::clone(&database.store),
-        retries,
+        retries: assemble::retry_policy(project),
         observer: Arc::new(outlet.clone()),
         secrets: handle.secrets().clone(),
         daemon: Some(daemon),
@@ -145,7 +118,7 @@ pub(super) fn wire(
         project: Arc::new(project.clone()),
         zone: zone(plan),
         agents: plan.loaded.agents.clone(),
-        adopted: recovered.adoptions,
+        adopted,
         maker,
         end_builds,
         known: surroundings.images.ok(),
@@ -175,6 +148,53 @@ fn look(docker: &Docker, images: &[String], private_root: &std::path::Path) -> F
         let containers = containers.join().expect("nothing in a listing panics");
         Found { surroundings, containers }
     })
+}
+
+fn make_network(plan: &Plan, docker: &Docker) -> Result<network::Network> {
+    plan.log.write(&Entry::new(Level::Info, "Ensuring Docker network..."));
+    network::ensure(docker, AL_NET, plan.loaded.project.settings.local.subnet.as_deref())
+}
+
+fn gateway_key(plan: &Plan) -> Result<Secret> {
+    let (key, generated) = ensure_key(&plan.credentials)?;
+    if generated == Generated::Yes {
+        plan.log.write(&Entry::new(Level::Info, "gateway API key generated"));
+    }
+    Ok(key)
+}
+
+/// Removes what one-shot runs that were killed have left.
+fn remove_leftovers(plan: &Plan, docker: &Docker, roots: &Roots) {
+    let project = &plan.loaded.project;
+    let marker_dir = leftovers::marker_dir(&project.dir);
+    if leftovers::any(&marker_dir)
+        && let Err(error) = leftovers::remove(docker, &marker_dir, &project.hash, roots)
+    {
+        warn(plan, &format!("something of an earlier run is left: {error:#}"));
+    }
+}
+
+/// Ends what is over of an earlier process, and gives the runs that go on.
+fn recover(
+    plan: &Plan,
+    store: &Arc<Store>,
+    docker: &Docker,
+    roots: &Roots,
+    containers: Vec<Listed>,
+) -> Result<Vec<Adoption>> {
+    let timeouts: BTreeMap<&str, u64> =
+        plan.loaded.enabled().map(|agent| (agent.name.as_str(), agent.timeout)).collect();
+    let recovery = Recovery {
+        docker,
+        store,
+        project: &plan.loaded.project.hash,
+        roots,
+        policy: assemble::retry_policy(&plan.loaded.project),
+        log: &plan.log,
+        agents: &plan.loaded.discovered,
+        timeout_of: &|agent| timeouts.get(agent).copied().map(Duration::from_secs),
+    };
+    Ok(recovery.run(containers)?.adoptions)
 }
 
 /// Makes the network again when somebody removed it. The listener of the containers is where it belongs when this returns.

@@ -12,7 +12,8 @@ use crate::session::ModelChoice;
 use crate::session::error::{Kind, ModelError};
 use crate::session::fake::{Fake, Given};
 use crate::session::message::{Assistant, Block, Content, Image, Message, Stop, ToolCall, ToolResult};
-use crate::session::provider::{Delta, Provider, Request};
+use crate::session::provider::{Provider, Request};
+use crate::session::providers::bench::{ask, event_ends, user};
 use crate::session::providers::connect;
 use crate::wire::usage::Usage;
 
@@ -31,37 +32,9 @@ fn provider(url: &str, config: Value, key: &str) -> (Box<dyn Provider>, Vec<Stri
     (provider.unwrap(), notices)
 }
 
-/// What a provider makes of one answer: events as text, and the result.
-fn ask(
-    provider: &mut dyn Provider,
-    messages: &[Message],
-    refused: &[&str],
-) -> (Vec<String>, Result<Assistant, ModelError>) {
-    let cancel = Cancel::new();
-    let refused: Vec<String> = refused.iter().map(|name| (*name).into()).collect();
-    let request = Request {
-        system: "You are an autonomous agent … Current working directory: /app/static",
-        messages,
-        max_tokens: provider.wanted_output(&refused),
-        refused: &refused,
-        tools: true,
-        cancel: &cancel,
-        deadline: None,
-    };
-    let mut deltas = Vec::new();
-    let result = provider.send(&request, &mut |delta| {
-        deltas.push(match delta {
-            Delta::Text(text) => format!("text {text}"),
-            Delta::Thinking(text) => format!("thinking {text}"),
-            Delta::Warning(text) => format!("warning {text}"),
-        });
-    });
-    (deltas, result)
-}
-
 fn prompt() -> Message {
     let text = "<agent-config>\n{\"repos\":[\"acme/app\"]}\n</agent-config>\n\nYou are running on a schedule.";
-    Message::User(vec![Content::Text(text.into())])
+    user(text)
 }
 
 /// The answer to one stream.
@@ -114,8 +87,7 @@ fn any_pieces_give_the_same_response() {
 #[test]
 fn a_stream_that_ends_anywhere_before_its_end_is_no_answer() {
     let stop = TOOL_TURN.rfind("event: message_stop").unwrap();
-    let after_events = TOOL_TURN.match_indices("\n\n").map(|(at, _)| at + 2);
-    for end in after_events.chain((0..stop).step_by(7)).filter(|end| *end <= stop) {
+    for end in event_ends(TOOL_TURN).into_iter().chain((0..stop).step_by(7)).filter(|end| *end <= stop) {
         let (_, answer) = read(&TOOL_TURN[..end]);
         assert!(answer.is_err(), "after {end} bytes: {answer:?}");
     }

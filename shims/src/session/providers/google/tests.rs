@@ -5,12 +5,12 @@ use std::time::Duration;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use super::super::bench::{ask, image, prompt, send};
 use super::super::connect;
 use super::*;
-use crate::cancel::Cancel;
 use crate::session::error::Kind;
 use crate::session::fake::{Fake, Given};
-use crate::session::message::{Block, Content, Image, Message, Stop, ToolCall, ToolResult};
+use crate::session::message::{Block, Content, Message, Stop, ToolCall, ToolResult};
 use crate::wire::usage::Usage;
 
 const FIRST_REQUEST: &str = include_str!("../testdata/google-request.json");
@@ -26,48 +26,12 @@ fn provider(url: &str, config: Value) -> Box<dyn Provider> {
     connect(&choice, &Environment::default(), &mut |_| {}).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// What a provider makes of one answer: events as text, and the result.
-fn ask(
-    provider: &mut dyn Provider,
-    messages: &[Message],
-    refused: &[&str],
-    tools: bool,
-) -> (Vec<String>, Result<Assistant, ModelError>) {
-    let refused: Vec<String> = refused.iter().map(|name| (*name).into()).collect();
-    let request = Request {
-        system: "You are an autonomous agent … Current working directory: /app/static",
-        messages,
-        max_tokens: provider.wanted_output(&refused),
-        refused: &refused,
-        tools,
-        cancel: &Cancel::new(),
-        deadline: None,
-    };
-    let mut deltas = Vec::new();
-    let result = provider.send(&request, &mut |delta| {
-        deltas.push(match delta {
-            Delta::Text(text) => format!("text {text}"),
-            Delta::Thinking(text) => format!("thinking {text}"),
-            Delta::Warning(text) => format!("warning {text}"),
-        });
-    });
-    (deltas, result)
-}
-
-fn prompt() -> Message {
-    Message::User(vec![Content::Text("You have been triggered manually.".into())])
-}
-
 fn result(id: &str, content: Vec<Content>, is_error: bool) -> Message {
     Message::ToolResult(ToolResult { call_id: id.into(), tool: "bash".into(), content, is_error })
 }
 
 fn said(text: &str) -> Vec<Content> {
     vec![Content::Text(text.into())]
-}
-
-fn image() -> Content {
-    Content::Image(Image { mime: "image/png", base64: "AA==".into() })
 }
 
 fn call(id: &str, signature: Option<&str>) -> Block {
@@ -88,13 +52,13 @@ fn response(model: &str, content: Vec<Block>) -> Message {
 /// The answer to one stream.
 fn read(sse: impl Into<Vec<u8>>) -> (Vec<String>, Result<Assistant, ModelError>) {
     let server = Fake::start(vec![Given::stream(sse)]);
-    ask(&mut *provider(&server.url, json!({})), &[prompt()], &[], true)
+    ask(&mut *provider(&server.url, json!({})), &[prompt()], &[])
 }
 
 /// The request for one conversation.
 fn body(config: Value, messages: &[Message]) -> Value {
     let server = Fake::start(vec![Given::stream(TOOL_TURN)]);
-    ask(&mut *provider(&server.url, config), messages, &[], true).1.unwrap();
+    ask(&mut *provider(&server.url, config), messages, &[]).1.unwrap();
     server.received().remove(0).body
 }
 
@@ -137,7 +101,7 @@ fn transcript() {
             let mut provider = provider(&server.url, json!({}));
 
             let mut messages = vec![prompt()];
-            let (deltas, answer) = ask(&mut *provider, &messages, &[], true);
+            let (deltas, answer) = ask(&mut *provider, &messages, &[]);
             let answer = answer.unwrap();
             assert_eq!(deltas, ["thinking **Planning**\nCheck the load.", "text Checking the load."]);
             assert_tool_turn(&answer);
@@ -145,7 +109,7 @@ fn transcript() {
             let id = answer.calls().next().unwrap().id.clone();
             messages.push(Message::Assistant(answer));
             messages.push(result(&id, said(" 14:02:11 up 3 days\n"), false));
-            let second = ask(&mut *provider, &messages, &[], true).1.unwrap();
+            let second = ask(&mut *provider, &messages, &[]).1.unwrap();
             assert_ne!(second.calls().next().unwrap().id, id);
 
             let requests = server.received();
@@ -180,7 +144,7 @@ fn a_stream_that_ends_at_any_byte_is_an_error_until_the_answer_is_complete() {
     let server = Fake::start((0..TOOL_TURN.len()).map(|at| Given::stream(&TOOL_TURN.as_bytes()[..at])).collect());
     let mut provider = provider(&server.url, json!({}));
     for at in 0..TOOL_TURN.len() {
-        let (_, answer) = ask(&mut *provider, &[prompt()], &[], true);
+        let (_, answer) = ask(&mut *provider, &[prompt()], &[]);
         match answer {
             Ok(answer) if at >= complete => assert_tool_turn(&answer),
             Err(error) if at < complete => {
@@ -195,8 +159,8 @@ fn a_stream_that_ends_at_any_byte_is_an_error_until_the_answer_is_complete() {
 fn a_connection_that_breaks_after_the_last_chunk_costs_nothing() {
     let server = Fake::start(vec![Given::stream(TOOL_TURN).cut(), Given::stream(&TOOL_TURN[..600]).cut()]);
     let mut provider = provider(&server.url, json!({}));
-    assert_tool_turn(&ask(&mut *provider, &[prompt()], &[], true).1.unwrap());
-    assert_eq!(ask(&mut *provider, &[prompt()], &[], true).1.unwrap_err().kind, Kind::Network);
+    assert_tool_turn(&ask(&mut *provider, &[prompt()], &[]).1.unwrap());
+    assert_eq!(ask(&mut *provider, &[prompt()], &[]).1.unwrap_err().kind, Kind::Network);
 }
 
 proptest! {
@@ -206,7 +170,7 @@ proptest! {
     fn any_split_gives_the_same_answer(piece in 1usize..900, crlf in any::<bool>()) {
         let stream = TOOL_TURN.replace('\n', if crlf { "\r\n" } else { "\n" });
         let server = Fake::start(vec![Given::stream(stream).in_pieces(piece)]);
-        assert_tool_turn(&ask(&mut *provider(&server.url, json!({})), &[prompt()], &[], true).1.unwrap());
+        assert_tool_turn(&ask(&mut *provider(&server.url, json!({})), &[prompt()], &[]).1.unwrap());
     }
 
     #[test]
@@ -229,10 +193,10 @@ fn a_server_of_ones_own_needs_no_key_and_its_id_is_one_segment() {
     table.insert("baseUrl".into(), server.url.clone().into());
     let config = serde_json::from_value(Value::Object(table)).unwrap();
     let mut keyless = connect(&ModelChoice { config, key: None }, &Environment::default(), &mut |_| {}).ok().unwrap();
-    ask(&mut *keyless, &[prompt()], &[], true).1.unwrap();
+    ask(&mut *keyless, &[prompt()], &[]).1.unwrap();
     let mut named = custom;
     named["authHeader"] = json!("X-Key");
-    ask(&mut *provider(&server.url, named), &[prompt()], &[], true).1.unwrap();
+    ask(&mut *provider(&server.url, named), &[prompt()], &[]).1.unwrap();
     let requests = server.received();
     assert!(requests[0].head.starts_with("post /models/team%2fx%20y%3a%c3%bc:streamgeneratecontent?alt=sse "));
     assert_eq!((requests[0].header("x-goog-api-key"), requests[0].header("x-team")), (None, Some("a")));
@@ -275,7 +239,7 @@ fn how_much_thinking_is_asked_for() {
 fn thinking_is_left_out_where_it_does_not_exist_or_was_refused_and_off_for_summaries() {
     let config = |config, refused: &[&str], tools| {
         let server = Fake::start(vec![Given::stream(TOOL_TURN)]);
-        ask(&mut *provider(&server.url, config), &[prompt()], refused, tools).1.unwrap();
+        send(&mut *provider(&server.url, config), &[prompt()], refused, tools).1.unwrap();
         server.received().remove(0).body
     };
     let old = config(json!({"model": "gemini-2.0-flash"}), &[], true);
@@ -498,7 +462,7 @@ fn errors_of_answers() {
     fn case(given: Given, kind: Kind, text: &str) -> ModelError {
         let server = Fake::start(vec![given.header("x-request-id", "req_1")]);
         let config = json!({"idleTimeout": 1, "model": "gemini-2.0-flash-exp", "reasoning": true});
-        let error = ask(&mut *provider(&server.url, config), &[prompt()], &[], true).1.unwrap_err();
+        let error = ask(&mut *provider(&server.url, config), &[prompt()], &[]).1.unwrap_err();
         assert_eq!(error.kind, kind, "{error}");
         assert!(error.message.contains(text), "{error}");
         assert_eq!(error.request_id.as_deref(), Some("req_1"));
@@ -552,7 +516,7 @@ fn a_server_that_does_not_stream() {
     let parts = json!([chunk(json!([{"text": "H"}])), chunk(json!([{"text": "i"}])), whole]);
     for (answer, text) in [(&whole, "Hi"), (&parts, "HiHi")] {
         let server = Fake::start(vec![Given::json(200, &answer.to_string())]);
-        let answer = ask(&mut *provider(&server.url, json!({})), &[prompt()], &[], true).1.unwrap();
+        let answer = ask(&mut *provider(&server.url, json!({})), &[prompt()], &[]).1.unwrap();
         assert_eq!((answer.text().as_str(), answer.usage.input_tokens, answer.stop), (text, 3, Stop::Stop));
     }
 }

@@ -2,22 +2,19 @@
 
 use serde_json::Value;
 
+use super::super::bench::ask;
 use super::super::read_pieces;
 use super::Reading;
-use crate::cancel::Cancel;
 use crate::env::Environment;
 use crate::secret::Secret;
 use crate::session::ModelChoice;
 use crate::session::error::{Kind, ModelError};
 use crate::session::fake::{Fake, Given, Received};
-use crate::session::message::{Assistant, Block, Content, Image, Message, ToolCall, ToolResult};
-use crate::session::provider::{Delta, Model, Provider, Request};
+use crate::session::message::{Assistant, Block, Content, Message, ToolCall, ToolResult};
+use crate::session::provider::{Model, Provider};
 use crate::session::providers::connect;
 use crate::session::registry::{Facts, Thinking};
 use crate::wire::config::Price;
-
-pub(in crate::session::providers) const SYSTEM: &str =
-    "You are an autonomous agent … Current working directory: /app/static";
 
 /// A provider; `table` is the model table without `baseUrl`.
 pub(in crate::session::providers) fn provider(url: &str, table: &Value, key: &str) -> Box<dyn Provider> {
@@ -25,46 +22,6 @@ pub(in crate::session::providers) fn provider(url: &str, table: &Value, key: &st
     table["baseUrl"] = url.into();
     let choice = ModelChoice { config: serde_json::from_value(table).unwrap(), key: Some(Secret::new(key)) };
     connect(&choice, &Environment::default(), &mut |_| {}).unwrap_or_else(|error| panic!("{error}"))
-}
-
-/// What a provider makes of one answer: deltas as text, and the result.
-pub(in crate::session::providers) fn ask(
-    provider: &mut dyn Provider,
-    messages: &[Message],
-    refused: &[&str],
-) -> (Vec<String>, Result<Assistant, ModelError>) {
-    send(provider, messages, refused, true)
-}
-
-/// As [`ask`], with or without tools.
-pub(in crate::session::providers) fn send(
-    provider: &mut dyn Provider,
-    messages: &[Message],
-    refused: &[&str],
-    tools: bool,
-) -> (Vec<String>, Result<Assistant, ModelError>) {
-    let cancel = Cancel::new();
-    let refused: Vec<String> = refused.iter().map(|name| (*name).into()).collect();
-    let request = Request {
-        system: SYSTEM,
-        messages,
-        max_tokens: provider.wanted_output(&refused),
-        refused: &refused,
-        tools,
-        cancel: &cancel,
-        deadline: None,
-    };
-    let mut deltas = Vec::new();
-    let result = provider.send(&request, &mut |delta| deltas.push(delta_text(&delta)));
-    (deltas, result)
-}
-
-pub(in crate::session::providers) fn delta_text(delta: &Delta<'_>) -> String {
-    match delta {
-        Delta::Text(text) => format!("text {text}"),
-        Delta::Thinking(text) => format!("thinking {text}"),
-        Delta::Warning(text) => format!("warning {text}"),
-    }
 }
 
 /// The request for one conversation; `answer` is any good stream.
@@ -110,14 +67,6 @@ pub(in crate::session::providers) fn model(provider: &str, id: &str, api: &'stat
     Model { provider: provider.into(), id: id.into(), api, base_url: None, thinking: Thinking::Medium, facts }
 }
 
-pub(in crate::session::providers) fn user(text: &str) -> Message {
-    Message::User(vec![Content::Text(text.into())])
-}
-
-pub(in crate::session::providers) fn image() -> Content {
-    Content::Image(Image { mime: "image/png", base64: "AA==".into() })
-}
-
 pub(in crate::session::providers) fn result(id: &str, tool: &str, content: Vec<Content>) -> Message {
     Message::ToolResult(ToolResult { call_id: id.into(), tool: tool.into(), content, is_error: false })
 }
@@ -144,9 +93,4 @@ pub(in crate::session::providers) fn text(text: &str) -> Block {
 
 pub(in crate::session::providers) fn call(id: &str, name: &str, args: &Value) -> Block {
     Block::ToolCall(ToolCall::from_raw(id, name, args.to_string()))
-}
-
-/// Positions just behind each event of a stream.
-pub(in crate::session::providers) fn event_ends(stream: &str) -> Vec<usize> {
-    stream.match_indices("\n\n").map(|(at, end)| at + end.len()).collect()
 }

@@ -11,9 +11,10 @@ use crate::session::error::{Kind, ModelError};
 use crate::session::fake::{Fake, Given};
 use crate::session::history::for_model;
 use crate::session::message::{Assistant, Block, Content, Message, Stop, ToolCall};
+use crate::session::provider::Delta;
+use crate::session::providers::bench::{ask, delta_text, event_ends, image, prompt, send};
 use crate::session::providers::openai::bench::{
-    End, ask, call, delta_text, event_ends, image, model, provider, received, replay, result, said, send, text,
-    text_result, user,
+    End, call, model, provider, received, replay, result, said, text, text_result,
 };
 use crate::wire::usage::Usage;
 
@@ -24,10 +25,6 @@ const TEXT_TURN: &str = include_str!("../testdata/responses-text.sse");
 
 fn gpt_5() -> Value {
     json!({"provider": "openai", "model": "gpt-5"})
-}
-
-fn prompt() -> Message {
-    user("You have been triggered manually.")
 }
 
 /// The body of the request for one conversation; `table` changes the model table.
@@ -44,7 +41,7 @@ fn read(stream: &str) -> (Vec<String>, Result<Assistant, ModelError>) {
 
 fn read_pieces(pieces: &[&[u8]], end: End) -> (Vec<String>, Result<Assistant, ModelError>) {
     let (model, mut deltas) = (model("openai", "gpt-5", "responses"), Vec::new());
-    let mut sink = |delta: crate::session::provider::Delta<'_>| deltas.push(delta_text(&delta));
+    let mut sink = |delta: Delta<'_>| deltas.push(delta_text(&delta));
     let answer = replay(pieces.iter().copied(), end, Reading::new(&model, &mut sink));
     (deltas, answer)
 }
