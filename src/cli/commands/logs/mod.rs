@@ -22,7 +22,7 @@ use crate::cli::ctrl_c;
 use crate::cli::gateway_client::trouble;
 use crate::cli::site::Site;
 use crate::ui::log_view::{conversation, everything, raw};
-use source::{At, Back, LARGEST_PAGE, Log, Page, Subject};
+use source::{At, Back, LARGEST_PAGE, Log, Page, Reading, Subject};
 
 mod source;
 mod when;
@@ -71,7 +71,7 @@ pub(crate) fn run(args: Logs) -> Result<u8> {
     bound(&mut subject.filter, &args, &site.environment)?;
     subject.filter.pattern = args.grep.as_deref().map(Pattern::parse).transpose().map_err(UsageError)?;
     let view = View { form, style: Style::of(Stream::Stdout), name: subject.name.clone() };
-    let log = Log::of(site, subject)?;
+    let log = Log::of(site, subject, if args.follow { Reading::Following } else { Reading::Once })?;
     let first = log.page(At::End, args.lines)?;
     if args.follow {
         return follow_until_interrupted(log, view, first, args.lines, day);
