@@ -9,6 +9,7 @@ use shims::env::Environment;
 
 use crate::base::error::UsageError;
 use crate::base::files::{absolute_lexically, current_dir};
+use crate::base::term::stdout;
 use crate::base::text::{printable, printable_json};
 use crate::cli::args::{ConfigShow, EnvCheck, EnvInit, EnvSet, EnvShow, OnlyJson};
 use crate::config::origins::{Origin, origins};
@@ -137,6 +138,6 @@ fn home() -> Result<Home> {
 }
 
 fn print(text: &str) -> Result<u8> {
-    std::io::stdout().write_all(text.as_bytes())?;
+    stdout().write_all(text.as_bytes())?;
     Ok(0)
 }

@@ -14,7 +14,7 @@ use crate::base::clock::UnixMs;
 use crate::base::error::UsageError;
 use crate::base::log::Entry;
 use crate::base::log_files::{Day, Filter, LogFiles, Object, Pattern, Position};
-use crate::base::term::{Stream, Style};
+use crate::base::term::{Stream, Style, stdout};
 use crate::base::text::printable_json;
 use crate::base::worker;
 use crate::cli::args::Logs;
@@ -80,7 +80,7 @@ pub(crate) fn run(args: Logs) -> Result<u8> {
         bail!(problem);
     }
     if show_last(&log, &view, first, args.lines)?.count == 0 && form != Form::Json {
-        writeln!(std::io::stdout(), "No log entries found for \"{}\".", args.agent)?;
+        writeln!(stdout(), "No log entries found for \"{}\".", args.agent)?;
     }
     Ok(0)
 }
@@ -167,7 +167,7 @@ impl View {
             shown += usize::from(!lines.is_empty());
             lines.iter().for_each(|line| text += &format!("{line}\n"));
         }
-        std::io::stdout().write_all(text.as_bytes())?;
+        stdout().write_all(text.as_bytes())?;
         Ok(shown)
     }
 

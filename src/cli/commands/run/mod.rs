@@ -1,6 +1,5 @@
 //! `al run`: one agent, once; by the project's scheduler when one runs (scheduler.md §15.2), else in this process (§15.3).
 
-use std::io::Write as _;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
@@ -9,6 +8,7 @@ use shims::session::error::Kind;
 use shims::wire::exit;
 
 use crate::base::text::printable;
+use crate::base::term::stdout;
 use crate::cli::args::Run;
 use crate::cli::site::Site;
 use crate::config::webhook::Exposure;
@@ -21,6 +21,7 @@ use crate::scheduler::lock::ProjectLock;
 use crate::scheduler::once::{Finished, Root, run_once};
 use crate::setup::doctor::{self, Options, Scope, Strictness, Verbosity};
 use crate::ui::json_events::JsonEvents;
+use crate::ui;
 use crate::ui::summary::Summary;
 use interrupt::Interrupt;
 use scheduled::{Scheduled, Wish};
@@ -49,6 +50,8 @@ pub(crate) fn run(args: Run) -> Result<u8> {
     let done = carry_out(&args, &view, &interrupt, &Handle::new(sender), &events);
     match (done, interrupt.signal()) {
         (Ok(status), _) => Ok(status),
+        // Whoever was to read the result did not get it.
+        (Ok(0), _) if ui::output_is_lost() => Ok(FAILED),
         // What failed, failed because of the signal.
         (Err(_), Some(signal)) => {
             view.interrupted(&failure(&args.agent, format!("interrupted by signal {signal}")));
@@ -80,7 +83,7 @@ fn carry_out(args: &Run, view: &View, interrupt: &Interrupt, handle: &Handle, ev
     let shows_events = args.json;
     let told = move |message: &str| {
         if !shows_events {
-            let _ = writeln!(std::io::stdout(), "{}", printable(message));
+            ui::show(&format!("{}\n", printable(message)));
         }
     };
     match scheduled::run(&site, wish, &trigger, view.observer(), told, &interrupt.token)? {
@@ -101,7 +104,7 @@ fn carry_out(args: &Run, view: &View, interrupt: &Interrupt, handle: &Handle, ev
     let options =
         Options { scope: Scope::Run(&args.agent), strictness: Strictness::Normal, exposure: Exposure::Loopback };
     let report = doctor::check(loaded, &credentials, &options)?;
-    report.conclude(Verbosity::Silent, &mut std::io::stdout(), &mut std::io::stderr())?;
+    report.conclude(Verbosity::Silent, &mut stdout(), &mut std::io::stderr())?;
 
     let reruns = match trigger {
         Trigger::Manual { .. } => Reruns::UpTo(loaded.project.settings.max_reruns),
