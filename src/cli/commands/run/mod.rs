@@ -6,9 +6,10 @@ use anyhow::{Result, bail};
 use crossbeam_channel::{Receiver, bounded};
 use shims::session::error::Kind;
 use shims::wire::exit;
+use shims::wire::run_file::TriggerKind;
 
-use crate::base::text::printable;
 use crate::base::term::stdout;
+use crate::base::text::printable;
 use crate::cli::args::Run;
 use crate::cli::site::Site;
 use crate::config::webhook::Exposure;
@@ -20,8 +21,8 @@ use crate::scheduler::handle::{Event, Handle};
 use crate::scheduler::lock::ProjectLock;
 use crate::scheduler::once::{Finished, Root, run_once};
 use crate::setup::doctor::{self, Options, Scope, Strictness, Verbosity};
-use crate::ui::json_events::JsonEvents;
 use crate::ui;
+use crate::ui::json_events::JsonEvents;
 use crate::ui::summary::Summary;
 use interrupt::Interrupt;
 use scheduled::{Scheduled, Wish};
@@ -49,15 +50,15 @@ pub(crate) fn run(args: Run) -> Result<u8> {
     let interrupt = Interrupt::listen(sender.clone())?;
     let done = carry_out(&args, &view, &interrupt, &Handle::new(sender), &events);
     match (done, interrupt.signal()) {
-        (Ok(status), _) => Ok(status),
         // Whoever was to read the result did not get it.
         (Ok(0), _) if ui::output_is_lost() => Ok(FAILED),
+        (Ok(status), _) => Ok(status),
         // What failed, failed because of the signal.
         (Err(_), Some(signal)) => {
-            view.interrupted(&failure(&args.agent, format!("interrupted by signal {signal}")));
+            view.interrupted(&failure(&args.agent, wished(&args), format!("interrupted by signal {signal}")));
             Ok(status_of_signal(signal))
         }
-        (Err(error), None) => match view.failed(&failure(&args.agent, format!("{error:#}")), &error) {
+        (Err(error), None) => match view.failed(&failure(&args.agent, wished(&args), format!("{error:#}")), &error) {
             Told::No => Err(error),
             Told::Yes => Ok(FAILED),
         },
@@ -69,7 +70,7 @@ pub(crate) fn usage_error(words: &[String], error: &str) {
     let is_run = words.first().is_some_and(|word| word == "run");
     if is_run && words.iter().any(|word| word == "--json") {
         let agent = words.iter().skip(1).find(|word| !word.starts_with('-')).cloned().unwrap_or_default();
-        JsonEvents::default().finish(&failure(&agent, error.to_owned()));
+        JsonEvents::default().finish(&failure(&agent, TriggerKind::Manual, error.to_owned()));
     }
 }
 
@@ -206,7 +207,18 @@ fn remedy(kind: Kind) -> &'static str {
     }
 }
 
+/// What the run was to be triggered by, before that is read.
+fn wished(args: &Run) -> TriggerKind {
+    if args.webhook.is_some() { TriggerKind::Webhook } else { TriggerKind::Manual }
+}
+
 /// The summary when nothing was run.
-fn failure(agent: &str, error: String) -> Summary {
-    Summary { agent: agent.to_owned(), result: RunResult::Error.as_str(), error: Some(error), ..Summary::default() }
+fn failure(agent: &str, trigger: TriggerKind, error: String) -> Summary {
+    Summary {
+        agent: agent.to_owned(),
+        result: RunResult::Error.as_str(),
+        trigger: trigger.as_str(),
+        error: Some(error),
+        ..Summary::default()
+    }
 }
