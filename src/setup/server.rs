@@ -9,7 +9,7 @@ use shims::env::Environment;
 
 use super::environments::read;
 use crate::base::error::ConfigError;
-use crate::base::files::create_new;
+use crate::base::files::{create_new, in_temporary_dir};
 use crate::base::process::{Cmd, Limit};
 use crate::base::text::tail;
 use crate::config::project::Server;
@@ -175,19 +175,18 @@ impl Pinned {
         if key.is_empty() {
             return Ok(None);
         }
-        let temp = std::env::temp_dir();
-        PrivateDir::remove_dead(&temp, PINNED_DIR);
         let host = match target.port() {
             22 => target.server.host.clone(),
             port => format!("[{}]:{port}", target.server.host),
         };
         let text = format!("{host} {key}\n");
-        let make = || {
-            let pinned = Self(PrivateDir::create(&temp, PINNED_DIR)?);
+        let pinned = in_temporary_dir(|temp| {
+            PrivateDir::remove_dead(temp, PINNED_DIR);
+            let pinned = Self(PrivateDir::create(temp, PINNED_DIR)?);
             create_new(&pinned.file(), text.as_bytes(), 0o600)?;
-            anyhow::Ok(pinned)
-        };
-        make().map(Some).map_err(|error| format!("{error:#}"))
+            Ok(pinned)
+        });
+        pinned.map(Some).map_err(|error| format!("{error:#}"))
     }
 
     fn file(&self) -> PathBuf {
