@@ -259,6 +259,22 @@ fn a_server_is_checked_from_connection_to_service() {
 }
 
 #[test]
+fn files_for_ssh_may_be_anywhere_and_are_where_tmpdir_says() {
+    let project = Project::without_docker("");
+    let ssh = fake_ssh(&project, &[]);
+    fs::create_dir_all(file(&project, "prod").parent().unwrap()).unwrap();
+    fs::write(file(&project, "prod"), "[server]\nhost = '192.0.2.7'\nkeyPath = '/keys/100%/id'\n").unwrap();
+    let check = || project.al(&["env", "check", "prod"]).env("AL_SSH", &ssh);
+    check().run().expect(1);
+    let log = fs::read_to_string(project.outer().join("ssh.log")).unwrap();
+    assert!(log.contains("-o IdentityFile=\"/keys/100%%/id\" -o IdentitiesOnly=yes"), "{log}");
+    fs::write(file(&project, "prod"), "[server]\nhost = '192.0.2.7'\nhostKey = 'ssh-ed25519 AAAA'\n").unwrap();
+    let done = check().env("TMPDIR", "/proc/nowhere").run();
+    let said = &done.expect(1).stdout;
+    assert!(said.contains("cannot use /proc/nowhere for temporary files") && said.contains("TMPDIR"), "{said}");
+}
+
+#[test]
 fn an_environment_without_a_server_cannot_be_checked() {
     let project = Project::without_docker("");
     let done = project.al(&["env", "check", "nowhere"]).run();
