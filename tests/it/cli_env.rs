@@ -238,7 +238,7 @@ fn a_server_is_checked_from_connection_to_service() {
         "  ✗ Privileges (a password is required)",
         "  ✗ Docker (not running: down)",
         "  ✗ Disk (0 MiB free)",
-        "  - Service (run 'al push' to deploy)",
+        "  - Service (not set up yet; 'al docs server' says how)",
         "3 issue(s) found.",
     ] {
         assert!(done.expect(1).stdout.contains(line), "{line}: {}", done.stdout);

@@ -38,7 +38,7 @@ fn root() -> PathBuf {
 }
 
 /// Rust files below a folder of the project, with their text before the tests in them.
-fn sources(folder: &str) -> BTreeMap<String, String> {
+pub(super) fn sources(folder: &str) -> BTreeMap<String, String> {
     fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();

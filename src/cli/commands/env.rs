@@ -127,7 +127,7 @@ pub(crate) fn check(args: EnvCheck) -> Result<u8> {
     match env_check::failures(&checks) {
         0 => print("All checks passed.\n"),
         failures => {
-            print(&format!("{failures} issue(s) found.\n  repair what can be: al env prov {}\n", args.name))?;
+            print(&format!("{failures} issue(s) found.\n  how to set a server up: al docs server\n"))?;
             Ok(1)
         }
     }
