@@ -85,7 +85,9 @@ impl Builds {
 
     /// Has images removed that others took the place of.
     pub(super) fn tidy(&self) {
-        let _ = self.jobs.send(Job::Tidy);
+        if self.maker.has_replaced() {
+            let _ = self.jobs.send(Job::Tidy);
+        }
     }
 
     /// Name of the base image.
