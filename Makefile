@@ -66,7 +66,10 @@ dist: all verify ## a tarball to give away, with checksums, into dist
 		--transform 's,^,al-$(VERSION)/,' README.md CHANGELOG.md LICENSE docs agent-docs -C $(TARGET_DIR) al
 	@cd dist && sha256sum *.tar.gz >SHA256SUMS && cat SHA256SUMS
 
-install: all ## copy al to PREFIX/bin (/usr/local/bin)
+# The cargo of rustup is a user's own: root often has none, and needs none for what is built.
+install: $(if $(shell command -v cargo),all) ## copy al to PREFIX/bin (/usr/local/bin)
+	@[ -x $(AL) ] && [ -z "$$(find Cargo.lock build.rs build src shims agent-docs docs -newer $(AL) -print -quit)" ] || \
+		{ echo "$(AL) is missing or older than its source: make && sudo make install" >&2; exit 1; }
 	install -D -m 755 $(AL) $(DESTDIR)$(PREFIX)/bin/al
 
 verify: all ## the built program is static and small

@@ -33,6 +33,11 @@ pub fn shell_quote(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// A path as the value of an option of `ssh -o`, which takes values apart at blanks and replaces what follows a `%`.
+pub fn ssh_path(path: &str) -> String {
+    format!("\"{}\"", path.replace('%', "%%").replace('\\', r"\\").replace('"', "\\\""))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,6 +46,12 @@ mod tests {
     fn cut_counts_characters() {
         assert_eq!(cut("grüße", 3), "grü");
         assert_eq!(cut("ab", 3), "ab");
+    }
+
+    #[test]
+    fn ssh_takes_a_path_as_it_is() {
+        assert_eq!(ssh_path("/a b/%h"), "\"/a b/%%h\"");
+        assert_eq!(ssh_path(r#"a\"b"#), r#""a\\\"b""#);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::credential_types::{self, Group, split_ref};
 use crate::env::Environment;
 use crate::secret::Secret;
-use crate::text::shell_quote;
+use crate::text::{shell_quote, ssh_path};
 
 /// Prints the token for git when it asks; the token itself stays in the environment, out of every command line.
 const HELPER: &str = r#"!f() { echo username=x-access-token; echo "password=$GITHUB_TOKEN"; }; f"#;
@@ -111,26 +111,29 @@ fn install_key(key: &str, known_hosts: Option<&str>, dir: &Path) -> Result<Strin
         None => "accept-new",
     };
     Ok(format!(
-        "ssh -i {} -o StrictHostKeyChecking={checking} -o IdentitiesOnly=yes -o {}",
-        quoted(&key_file.to_string_lossy()),
+        "ssh {} -o StrictHostKeyChecking={checking} -o IdentitiesOnly=yes -o {}",
+        key_option(&key_file.to_string_lossy()),
         known_hosts_option(&hosts_file.to_string_lossy())
     ))
 }
 
-/// A path as a word of a shell, in quotes even if it needs none.
-fn quoted(path: &str) -> Cow<'_, str> {
+/// The option for the key, as words of a shell. `-i` looks for the file before it replaces what follows a `%`, so that no
+/// spelling of such a path is right for it.
+fn key_option(path: &str) -> String {
+    if path.contains('%') {
+        return format!("-o {}", shell_quote(&format!("IdentityFile={}", ssh_path(path))));
+    }
     match shell_quote(path) {
-        Cow::Borrowed(plain) => format!("\"{plain}\"").into(),
-        quoted => quoted,
+        // In quotes even if it needs none.
+        Cow::Borrowed(plain) => format!("-i \"{plain}\""),
+        quoted => format!("-i {quoted}"),
     }
 }
 
-/// The option, as a word of a shell. ssh takes its value apart at blanks once more, unless they are between its own quotes.
+/// The option for known hosts, as a word of a shell.
 fn known_hosts_option(path: &str) -> String {
-    let value = match shell_quote(path) {
-        Cow::Borrowed(plain) => plain.to_owned(),
-        Cow::Owned(_) => format!("\"{}\"", path.replace('\\', r"\\").replace('"', "\\\"")),
-    };
+    let is_plain = !path.contains('%') && matches!(shell_quote(path), Cow::Borrowed(_));
+    let value = if is_plain { path.to_owned() } else { ssh_path(path) };
     shell_quote(&format!("UserKnownHostsFile={value}")).into_owned()
 }
 
@@ -307,6 +310,22 @@ mod tests {
         // ssh takes the option apart at blanks once more.
         let hosts = format!("UserKnownHostsFile=\"{}\"", ssh.join("known_hosts").display());
         assert_eq!(words[6..], ["-o", &hosts, "host"]);
+    }
+
+    #[test]
+    fn a_path_with_a_percent_sign_is_the_same_to_ssh() {
+        let dir = tempfile::tempdir().unwrap();
+        let ssh = dir.path().join("100%h");
+        let values = Values::new(&[("git_ssh", "id_rsa", "k")]);
+        let mut environment = Environment::default();
+        let lookup = |reference: &str, field: &str| values.find(reference, field);
+        set_up_ssh(&refs(&["git_ssh"]), &lookup, &ssh, &mut environment).unwrap();
+        let command = environment.get("GIT_SSH_COMMAND").unwrap();
+        let shown = dir.path().display();
+        assert!(command.starts_with(&format!("ssh -o 'IdentityFile=\"{shown}/100%%h/id_rsa\"' ")), "{command}");
+        let output = Command::new("sh").args(["-c", &format!("{command} -F none -G example.com")]).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains(&format!("userknownhostsfile {shown}/100%h/known_hosts\n")), "{text}");
     }
 
     #[test]

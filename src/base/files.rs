@@ -43,6 +43,20 @@ pub fn create_new(path: &Path, content: &[u8], mode: u32) -> Result<()> {
     write().with_context(|| format!("write {}", path.display()))
 }
 
+/// Makes something in the directory for temporary files. An error names it, and what chooses it.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn in_temporary_dir<T>(make: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
+    let dir = std::env::temp_dir();
+    make(&dir).with_context(|| {
+        format!(
+            "cannot use {} for temporary files; make room there, or choose another directory with TMPDIR",
+            dir.display()
+        )
+    })
+}
+
 /// Replaces a file's content so that a reader sees the old or the new one, also after a crash.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! What a stream can show: colour, width, rewriting a line (cli-config.md §2.3).
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _, Write};
 
 /// Which of our streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +43,34 @@ impl Style {
     pub fn paint(self, code: &str, text: &str) -> String {
         if self.colour && !text.is_empty() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
     }
+}
+
+/// Standard output, for what a command was asked for.
+pub fn stdout() -> Stdout {
+    Stdout(io::stdout())
+}
+
+/// Standard output with errors that name it. Their kind stays: a reader who has enough is told by it.
+#[derive(Debug)]
+pub struct Stdout(io::Stdout);
+
+impl Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes).map_err(unwritten)
+    }
+
+    // Locked as a whole, so that lines of several threads do not mix.
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes).map_err(unwritten)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush().map_err(unwritten)
+    }
+}
+
+fn unwritten(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("cannot write to standard output: {error}"))
 }
 
 /// Columns of the terminal behind stderr or stdout, 80 when there is none.

@@ -8,6 +8,7 @@ use argh::FromArgs;
 
 use crate::base::error::{self, Trouble, UsageError};
 use crate::base::prompt::Interrupted;
+use crate::base::term::stdout;
 use crate::base::text::{printable, printable_json};
 use crate::ui::stat_view::Columns;
 
@@ -89,7 +90,7 @@ fn dispatch(words: impl Iterator<Item = OsString>) -> Result<u8> {
 /// Prints an error as JSON on stdout when that was asked for; on stderr it is read in any case.
 fn told(error: anyhow::Error, wants_json: bool) -> anyhow::Error {
     if wants_json && !is_broken_pipe(&error) {
-        let _ = writeln!(std::io::stdout(), "{}", printable_json(&error::to_json(&error).to_string()));
+        let _ = writeln!(stdout(), "{}", printable_json(&error::to_json(&error).to_string()));
     }
     error
 }
@@ -159,7 +160,7 @@ fn typed<T: FromArgs>(path: &[&str], words: &[&str]) -> Result<T> {
 }
 
 fn print(text: &str) -> Result<u8> {
-    std::io::stdout().write_all(text.as_bytes())?;
+    stdout().write_all(text.as_bytes())?;
     Ok(0)
 }
 

@@ -234,6 +234,11 @@ mod tests {
         case(Project, "timezone = 'UTC'", &["Note f: timezone has no effect yet"]);
         case(
             Project,
+            "server = { host = 'a', fail2ban = true, keepReleases = 2 }",
+            &["Note f: server.fail2ban has no effect yet", "Note f: server.keepReleases has no effect yet"],
+        );
+        case(
+            Project,
             "webhooks.'a b' = { allowUnsigned = 'no' }",
             &["Error f: webhooks.\"a b\".allowUnsigned: expected a boolean, found a string"],
         );

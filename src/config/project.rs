@@ -481,8 +481,10 @@ fn check_server(raw: &Table, environment: Option<&(String, PathBuf)>, origin: &M
     match server.get("host").map(Value::as_str) {
         None => say(Severity::Error, "server.host", "is missing; write the address of the server".to_owned()),
         Some(Some(host @ ("REPLACE_ME" | "PENDING"))) => {
-            let message =
-                format!("environment \"{name}\" has no server yet ({host}); finish it with `al env prov {name}`");
+            let message = format!(
+                "environment \"{name}\" has no server yet ({host}); write the address of one here: `al env prov {name}`, \
+                 which would make one, is not built yet"
+            );
             say(Severity::Error, "server.host", message);
         }
         Some(_) => {}

@@ -35,6 +35,8 @@ pub enum Failure {
     NameTaken,
     NoSpace,
     ImageMissing,
+    /// A container is made of it.
+    ImageInUse,
     NetworkMissing,
     ContainerMissing,
     /// The cancel token was used.
@@ -78,6 +80,8 @@ pub(crate) fn classify(text: &str) -> Failure {
         Failure::NoSpace
     } else if has("no such image") {
         Failure::ImageMissing
+    } else if has("image is being used by") {
+        Failure::ImageInUse
     } else if has("no such container") || has("no such object") {
         Failure::ContainerMissing
     } else if text.find("network ").is_some_and(|start| text[start..].contains("not found")) {
@@ -208,6 +212,16 @@ mod tests {
         case("mkdir /var/lib/docker/overlay2/x: no space left on device", Failure::NoSpace);
         case("Error response from daemon: No such image: al-dev:1a2b3c4d", Failure::ImageMissing);
         case("Error response from daemon: no such image: nope: No such image: nope:latest", Failure::ImageMissing);
+        case(
+            "Error response from daemon: conflict: unable to delete 5955062e6f39 (cannot be forced) - image is being used by \
+             running container 67e7a3630ebc",
+            Failure::ImageInUse,
+        );
+        case(
+            "Error response from daemon: conflict: unable to delete 24d7022739d5 (cannot be forced) - image has dependent \
+             child images",
+            Failure::Other,
+        );
         case("Error response from daemon: network al-net not found", Failure::NetworkMissing);
         case("Error: No such network: al-net\nnetwork al-net not found", Failure::NetworkMissing);
         case("Error response from daemon: No such container: al-dev-1a2b3c4d", Failure::ContainerMissing);

@@ -13,9 +13,9 @@ use super::observer::{Observer, Report};
 use crate::base::Cancel;
 use crate::base::error::AgentError;
 use crate::config::Project;
-use crate::docker::Docker;
 use crate::docker::image::{self, Entrypoint, Images};
 use crate::docker::launch::Program;
+use crate::docker::{Docker, Failure};
 use crate::model::names::AgentName;
 
 /// Makes images. Two agents can be built at once; what both stand on is built before.
@@ -136,9 +136,17 @@ impl ImageMaker {
 
     /// Removes images that others took the place of, as far as no container needs them. Not while something is built.
     pub fn remove_replaced(&self) {
-        let replaced = std::mem::take(&mut *lock(&self.replaced));
-        // What stands on an image goes before it.
-        replaced.iter().rev().for_each(|id| image::remove_if_unnamed(&self.docker, id));
+        let mut replaced = std::mem::take(&mut *lock(&self.replaced));
+        // What stands on an image goes before it. What a container is made of goes the next time.
+        replaced.reverse();
+        replaced.retain(|id| image::remove_if_unnamed(&self.docker, id) == Some(Failure::ImageInUse));
+        replaced.reverse();
+        lock(&self.replaced).splice(0..0, replaced);
+    }
+
+    /// Whether there may be something to remove.
+    pub fn has_replaced(&self) -> bool {
+        !lock(&self.replaced).is_empty()
     }
 
     /// Name of the base image.

@@ -8,7 +8,7 @@ use std::fs::{self, DirBuilder};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use shims::wire::run_file::RunFile;
 
 use crate::base::Secret;
@@ -23,6 +23,9 @@ const NAME: &str = "action-llama";
 /// Directories inside a staging directory.
 const CREDENTIALS: &str = "credentials";
 const RUN: &str = "run";
+
+/// What is said below an error about the place.
+const ADVICE: &str = "\n  make room there, or choose another directory in memory with XDG_RUNTIME_DIR";
 
 /// Where staging directories may be made, best first.
 pub struct Roots {
@@ -58,7 +61,7 @@ impl Roots {
                 Err(error) => refusals.push(format!("  - {}: {error:#}", path.display())),
             }
         }
-        bail!("no private directory for a run's files can be made:\n{}", refusals.join("\n"))
+        bail!("no private directory for a run's files can be made:\n{}{ADVICE}", refusals.join("\n"))
     }
 
     /// All candidates that exist, for cleaning up.
@@ -102,6 +105,10 @@ impl Staging {
     /// When something cannot be written; nothing is left behind then.
     pub fn create(root: &Path, project: &ProjectHash, instance: &InstanceId, content: &Content<'_>) -> Result<Self> {
         let dir = root.join(dir_name(project, instance.as_str()));
+        Self::make(dir, content).map_err(|error| anyhow!("{error:#}{ADVICE}"))
+    }
+
+    fn make(dir: PathBuf, content: &Content<'_>) -> Result<Self> {
         DirBuilder::new().mode(0o700).create(&dir).with_context(|| format!("create {}", dir.display()))?;
         let staging = Self { dir };
         // From here on dropping `staging` cleans up.
@@ -268,6 +275,18 @@ mod tests {
         let dir = staging.dir().to_owned();
         drop(staging);
         assert!(!dir.exists());
+    }
+
+    #[test]
+    fn what_cannot_be_staged_is_told_with_the_place_and_what_chooses_it() {
+        let root = tempfile::tempdir().unwrap();
+        let (missing, project) = (root.path().join("missing"), ProjectHash::of(root.path()));
+        let instance = InstanceId::generate(&AgentName::parse("dev").unwrap());
+        let content = Content { credentials: &[], run_file: &run_file(), prompt: "" };
+        let error = Staging::create(&missing, &project, &instance, &content).err().unwrap().to_string();
+        let (first, advice) = error.split_once('\n').unwrap();
+        assert!(first.starts_with(&format!("create {}/", missing.display())), "{error}");
+        assert!(first.contains("No such file or directory") && advice.contains("XDG_RUNTIME_DIR"), "{error}");
     }
 
     #[test]

@@ -91,7 +91,9 @@ impl Builds {
 
     /// Has images removed that others took the place of.
     pub(super) fn tidy(&self) {
-        let _ = self.jobs.send(Job::Tidy);
+        if self.maker.has_replaced() {
+            let _ = self.jobs.send(Job::Tidy);
+        }
     }
 
     /// Ends what is being built, and the threads: nothing of it goes on, or is left, when this returns.

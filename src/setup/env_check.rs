@@ -218,7 +218,7 @@ fn service(shown: &str) -> Check {
     match (state("LoadState="), state("ActiveState=")) {
         ("loaded", "active") => Check::new("Service", Verdict::Pass, "active"),
         ("loaded", other) => Check::new("Service", Verdict::Fail, format!("is {other}")),
-        _ => Check::new("Service", Verdict::Skip, "run 'al push' to deploy"),
+        _ => Check::new("Service", Verdict::Skip, "not set up yet; 'al docs server' says how"),
     }
 }
 

@@ -85,8 +85,7 @@ fn start(server: &Target, home: &Home, environment: &Environment) -> Result<()> 
         Err(why) => single_line(&why),
     };
     Err(anyhow!(
-        "the scheduler on {} cannot be started: {why}\n  deploy it with: al push --env {}",
-        server.place(),
-        server.name
+        "the scheduler on {} cannot be started: {why}\n  how to set a server up: al docs server",
+        server.place()
     ))
 }

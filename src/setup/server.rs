@@ -1,15 +1,16 @@
 //! The server of an environment, and commands that run there over SSH (deploy.md §2).
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use serde_json::Value as Json;
 use shims::env::Environment;
+use shims::text::ssh_path;
 
 use super::environments::read;
 use crate::base::error::ConfigError;
-use crate::base::files::create_new;
+use crate::base::files::{create_new, in_temporary_dir};
 use crate::base::process::{Cmd, Limit};
 use crate::base::text::tail;
 use crate::config::project::Server;
@@ -145,7 +146,12 @@ impl Target {
             let key = self.text("keyPath");
             let home = environment.get_non_empty("HOME").unwrap_or_default();
             let key = key.strip_prefix("~/").map_or_else(|| key.to_owned(), |rest| format!("{home}/{rest}"));
-            ssh = ssh.args(["-i", &key, "-o", "IdentitiesOnly=yes"]);
+            // `-i` looks for the file before it replaces what follows a `%`, so that no spelling is right for it.
+            ssh = match key.contains('%') {
+                true => ssh.args(["-o", &format!("IdentityFile={}", ssh_path(&key))]),
+                false => ssh.args(["-i", &key]),
+            };
+            ssh = ssh.args(["-o", "IdentitiesOnly=yes"]);
         }
         ssh = ssh.args(["--", &self.login(), command]);
         if let Some(input) = input {
@@ -175,19 +181,18 @@ impl Pinned {
         if key.is_empty() {
             return Ok(None);
         }
-        let temp = std::env::temp_dir();
-        PrivateDir::remove_dead(&temp, PINNED_DIR);
         let host = match target.port() {
             22 => target.server.host.clone(),
             port => format!("[{}]:{port}", target.server.host),
         };
         let text = format!("{host} {key}\n");
-        let make = || {
-            let pinned = Self(PrivateDir::create(&temp, PINNED_DIR)?);
+        let pinned = in_temporary_dir(|temp| {
+            PrivateDir::remove_dead(temp, PINNED_DIR);
+            let pinned = Self(PrivateDir::create(temp, PINNED_DIR)?);
             create_new(&pinned.file(), text.as_bytes(), 0o600)?;
-            anyhow::Ok(pinned)
-        };
-        make().map(Some).map_err(|error| format!("{error:#}"))
+            Ok(pinned)
+        });
+        pinned.map(Some).map_err(|error| format!("{error:#}"))
     }
 
     fn file(&self) -> PathBuf {
@@ -200,18 +205,14 @@ fn known_hosts(target: &Target, pinned: Option<&Pinned>, home: &Home, environmen
     let own = home.environments().join(format!("{}.known_hosts", target.name));
     let is_strict = target.server.other.get("strictHostKey").and_then(Json::as_bool) == Some(true);
     if let Some(pinned) = pinned {
-        let file = format!("UserKnownHostsFile={}", quoted(&pinned.file()));
+        let file = format!("UserKnownHostsFile={}", ssh_path(&pinned.file().to_string_lossy()));
         return ["-o", "StrictHostKeyChecking=yes", "-o", &file].map(str::to_owned).to_vec();
     }
     let user = PathBuf::from(environment.get_non_empty("HOME").unwrap_or("/")).join(".ssh/known_hosts");
-    let files = format!("UserKnownHostsFile={} {}", quoted(&own), quoted(&user));
+    let files =
+        format!("UserKnownHostsFile={} {}", ssh_path(&own.to_string_lossy()), ssh_path(&user.to_string_lossy()));
     let checking = format!("StrictHostKeyChecking={}", if is_strict { "yes" } else { "accept-new" });
     vec!["-o".to_owned(), checking, "-o".to_owned(), files]
-}
-
-/// A path as the client's options take it.
-fn quoted(path: &Path) -> String {
-    format!("\"{}\"", path.display())
 }
 
 /// Why there is no connection (deploy.md §2.2).

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 
 use super::log_view::conversation;
+use super::show;
 use super::summary::Summary;
 use crate::base::clock::UnixMs;
 use crate::base::ids;
@@ -44,15 +45,15 @@ impl Github {
     pub fn finish(&self, summary: &Summary) {
         let mut group = self.lock();
         close(&mut group);
-        emit(&format!("{}\n", summary.line()));
+        show(&format!("{}\n", summary.line()));
         if let Some(error) = summary.error.as_ref().filter(|_| summary.result == "error") {
-            emit(&format!("::error title={}::{}\n", escape_property(&summary.agent), escape(error)));
+            show(&format!("::error title={}::{}\n", escape_property(&summary.agent), escape(error)));
         }
         if let Some(path) = &self.summary_file {
             let append =
                 || OpenOptions::new().append(true).create(true).open(path)?.write_all(summary.markdown().as_bytes());
             if let Err(error) = append() {
-                emit(&format!("::warning::{}\n", escape(&format!("cannot write {}: {error}", path.display()))));
+                show(&format!("::warning::{}\n", escape(&format!("cannot write {}: {error}", path.display()))));
             }
         }
     }
@@ -61,7 +62,7 @@ impl Github {
     pub fn failed(&self, summary: &Summary, error: &str) {
         close(&mut self.lock());
         let token = ids::hex32();
-        emit(&format!("::stop-commands::{token}\n{}\n::{token}::\n", printable(error)));
+        show(&format!("::stop-commands::{token}\n{}\n::{token}::\n", printable(error)));
         self.finish(summary);
     }
 
@@ -78,7 +79,7 @@ impl Observer for Github {
                 if group.is_none() {
                     open(&mut group, None, "Images");
                 }
-                emit(&format!("{image}: {}\n", printable(text)));
+                show(&format!("{image}: {}\n", printable(text)));
             }
             Report::Started(run) => {
                 if group.as_ref().is_some_and(|open| open.instance.is_none()) {
@@ -94,14 +95,14 @@ impl Observer for Github {
                 }
                 let text: String =
                     conversation(entry, agent, Style::PLAIN).into_iter().map(|line| line + "\n").collect();
-                emit(&text);
+                show(&text);
             }
             Report::Status { instance, text } => {
                 if group.is_none() {
                     open(&mut group, Some(instance), instance);
                 }
                 let line = format!("{}  status: {}\n", UnixMs::now().local_time(), printable(text).replace('\n', " "));
-                emit(&line);
+                show(&line);
             }
             Report::Ended { run, .. }
                 if group.as_ref().is_some_and(|open| open.instance.as_deref() == Some(&run.instance)) =>
@@ -116,18 +117,14 @@ impl Observer for Github {
 
 fn open(group: &mut Option<Group>, instance: Option<&str>, title: &str) {
     let token = ids::hex32();
-    emit(&format!("::group::{}\n::stop-commands::{token}\n", escape(title)));
+    show(&format!("::group::{}\n::stop-commands::{token}\n", escape(title)));
     *group = Some(Group { instance: instance.map(str::to_owned), token });
 }
 
 fn close(group: &mut Option<Group>) {
     if let Some(group) = group.take() {
-        emit(&format!("::{}::\n::endgroup::\n", group.token));
+        show(&format!("::{}::\n::endgroup::\n", group.token));
     }
-}
-
-fn emit(text: &str) {
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
 }
 
 /// Text as the value of a workflow command.

@@ -1,7 +1,6 @@
 //! `al run --json`: one JSON object per line on stdout and nothing else (scheduler.md §15.3).
 
 use std::collections::HashMap;
-use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Map, Value, json};
@@ -68,9 +67,6 @@ fn end(instance: &str, outcome: &Outcome) -> Value {
     })
 }
 
-/// One line in one write, so that lines of several threads do not mix.
 fn emit(value: &Value) {
-    if let Err(error) = std::io::stdout().lock().write_all(format!("{value}\n").as_bytes()) {
-        super::output_failed(&error);
-    }
+    super::show(&format!("{value}\n"));
 }

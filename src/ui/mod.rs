@@ -1,7 +1,7 @@
 //! What people look at. Pure layout where possible; only the consoles write to a stream.
 
 use std::io::{self, IsTerminal as _, Write};
-use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result};
 
@@ -24,13 +24,26 @@ pub mod summary;
 pub mod table;
 pub mod terminal;
 
+static OUTPUT_IS_LOST: AtomicBool = AtomicBool::new(false);
+
 /// Says once that standard output takes nothing any more, unless its reader is just gone. It does not stop the run, whose
 /// result is in the exit status and the log.
 fn output_failed(error: &io::Error) {
-    static TOLD: Once = Once::new();
-    if error.kind() != io::ErrorKind::BrokenPipe {
-        TOLD.call_once(|| drop(writeln!(io::stderr(), "Warning: cannot write to standard output: {error}")));
+    if error.kind() != io::ErrorKind::BrokenPipe && !OUTPUT_IS_LOST.swap(true, Ordering::Relaxed) {
+        let _ = writeln!(io::stderr(), "Warning: cannot write to standard output: {error}");
     }
+}
+
+/// Writes lines of a run to standard output in one write, so that those of several threads do not mix.
+pub fn show(text: &str) {
+    if let Err(error) = io::stdout().lock().write_all(text.as_bytes()) {
+        output_failed(&error);
+    }
+}
+
+/// Whether something did not get to standard output although there was somebody to read it.
+pub fn output_is_lost() -> bool {
+    OUTPUT_IS_LOST.load(Ordering::Relaxed)
 }
 
 /// Where questions are asked: stdout, or stderr when stdout is no terminal.

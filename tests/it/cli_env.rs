@@ -238,7 +238,7 @@ fn a_server_is_checked_from_connection_to_service() {
         "  ✗ Privileges (a password is required)",
         "  ✗ Docker (not running: down)",
         "  ✗ Disk (0 MiB free)",
-        "  - Service (run 'al push' to deploy)",
+        "  - Service (not set up yet; 'al docs server' says how)",
         "3 issue(s) found.",
     ] {
         assert!(done.expect(1).stdout.contains(line), "{line}: {}", done.stdout);
@@ -256,6 +256,22 @@ fn a_server_is_checked_from_connection_to_service() {
     let line = "  ✗ SSH connectivity (cannot reach ann@192.0.2.7:2222: unreachable: ssh: connect to host 192.0.2.7 port 2222: \
                 Connection refused)\n1 issue(s) found.\n";
     assert!(done.expect(1).stdout.contains(line), "{}", done.stdout);
+}
+
+#[test]
+fn files_for_ssh_may_be_anywhere_and_are_where_tmpdir_says() {
+    let project = Project::without_docker("");
+    let ssh = fake_ssh(&project, &[]);
+    fs::create_dir_all(file(&project, "prod").parent().unwrap()).unwrap();
+    fs::write(file(&project, "prod"), "[server]\nhost = '192.0.2.7'\nkeyPath = '/keys/100%/id'\n").unwrap();
+    let check = || project.al(&["env", "check", "prod"]).env("AL_SSH", &ssh);
+    check().run().expect(1);
+    let log = fs::read_to_string(project.outer().join("ssh.log")).unwrap();
+    assert!(log.contains("-o IdentityFile=\"/keys/100%%/id\" -o IdentitiesOnly=yes"), "{log}");
+    fs::write(file(&project, "prod"), "[server]\nhost = '192.0.2.7'\nhostKey = 'ssh-ed25519 AAAA'\n").unwrap();
+    let done = check().env("TMPDIR", "/proc/nowhere").run();
+    let said = &done.expect(1).stdout;
+    assert!(said.contains("cannot use /proc/nowhere for temporary files") && said.contains("TMPDIR"), "{said}");
 }
 
 #[test]

@@ -349,8 +349,19 @@ fn follow_over_midnight(bed: &Bed) {
 }
 
 #[test]
-fn following_starts_again_in_a_longer_file_that_took_the_place_of_the_other() {
+fn following_goes_on_in_a_longer_file_that_took_the_place_of_the_other() {
+    follow_over_rotation(&Bed::new());
+}
+
+#[test]
+fn following_through_a_gateway_goes_on_there_too() {
     let bed = Bed::new();
+    let _gateway = bed.gateway();
+    follow_over_rotation(&bed);
+}
+
+/// Between two looks a file gets one more line, is renamed, and a longer one takes its place.
+fn follow_over_rotation(bed: &Bed) {
     let now = UnixMs::now().0;
     bed.entry("dev", now, "old", json!({}));
     let following = bed.project.al(&["logs", "dev", "-f"]).start();
@@ -358,11 +369,14 @@ fn following_starts_again_in_a_longer_file_that_took_the_place_of_the_other() {
     for msg in ["first", "second", "third"] {
         bed.entry("new", now, msg, json!({}));
     }
-    fs::rename(bed.path("new", now), bed.path("dev", now)).unwrap();
+    bed.entry("dev", now, "last", json!({}));
+    let file = bed.path("dev", now);
+    fs::rename(&file, file.with_extension("log.1")).unwrap();
+    fs::rename(bed.path("new", now), file).unwrap();
     following.wait_for("  third\n");
     following.signal(Signal::INT);
     let done = following.finish();
-    assert_eq!(without_times(&done.expect(0).stdout), "T  old\nT  first\nT  second\nT  third\n");
+    assert_eq!(without_times(&done.expect(0).stdout), "T  old\nT  last\nT  first\nT  second\nT  third\n");
 }
 
 #[test]

@@ -61,6 +61,20 @@ fn a_scheduler_that_runs_is_told_to_run_it() {
 }
 
 #[test]
+fn a_job_summary_names_the_trigger_also_when_nothing_was_started() {
+    let project = project();
+    let _fake = FakeScheduler::start(&project, |_| refusal(500, "it is tired"));
+    project.write("hook.json", r#"{"source":"github","event":"push"}"#);
+    for (words, trigger) in [(&["run", "dev"][..], "manual"), (&["run", "dev", "--webhook", "hook.json"], "webhook")] {
+        let summary = project.outer().join(trigger);
+        let al = project.al(words).env("GITHUB_ACTIONS", "true").env("GITHUB_STEP_SUMMARY", &summary);
+        al.run().expect(1);
+        let text = fs::read_to_string(summary).unwrap();
+        assert!(text.contains(&format!("| Instance | – |\n| Trigger | {trigger} |\n")), "{text}");
+    }
+}
+
+#[test]
 fn what_a_scheduler_cannot_do_is_said_before_it_is_asked() {
     let project = project();
     let fake = scheduler(&project);

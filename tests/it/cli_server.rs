@@ -235,7 +235,7 @@ fn a_servers_scheduler_that_cannot_be_started_is_an_error_with_the_way_out() {
         let ssh = fake_ssh(&project, &[("systemctl", script)]);
         let done = project.al(&["start", "-E", "prod"]).env("AL_SSH", &ssh).run();
         let expected = format!(
-            "Error: the scheduler on root@192.0.2.7:22 cannot be started: {why}\n  deploy it with: al push --env prod\n"
+            "Error: the scheduler on root@192.0.2.7:22 cannot be started: {why}\n  how to set a server up: al docs server\n"
         );
         assert_eq!(done.expect(1).stderr, expected);
     }

@@ -364,6 +364,49 @@ fn the_service_is_well_formed() {
     assert!(values["WorkingDirectory"].starts_with(values["ReadWritePaths"]));
 }
 
+/// The words behind every `al` of a source that begins a command line: in quotes, or behind a colon.
+fn command_lines_of(source: &str) -> Vec<(Vec<String>, &str)> {
+    let begins = |before: &str| before.ends_with(['`', '\'', '"']) || before.ends_with(": ");
+    let is_word = |word: &&str| !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+    let found = source.match_indices("al ").filter(|(at, _)| begins(&source[..*at]));
+    found
+        .map(|(at, name)| {
+            let rest = &source[at + name.len()..];
+            let line = rest.split(|c: char| !c.is_ascii_alphanumeric() && !"- ".contains(c)).next().unwrap_or_default();
+            (line.split(' ').take_while(is_word).map(str::to_owned).collect(), rest)
+        })
+        .collect()
+}
+
+/// What messages and help texts advise can be typed.
+#[test]
+fn command_lines_in_messages_are_of_commands_that_there_are() {
+    let project = Project::without_docker("");
+    let real = command_table::commands(&project);
+    let is_command = |words: &[String]| {
+        let is_group = |word: &String| real.iter().any(|command| command.path.len() > 1 && command.path[0] == *word);
+        find(&real, words).is_some() || words == ["help"] || (words.len() == 1 && is_group(&words[0]))
+    };
+    let (mut wrong, mut checked) = (Vec::new(), 0);
+    for (file, text) in ["src", "shims/src"].into_iter().flat_map(super::tidy::sources) {
+        let is_code = |line: &&str| !line.trim_start().starts_with("//");
+        let code: String = text.lines().filter(is_code).map(|line| format!("{}\n", line.trim_start())).collect();
+        for (words, rest) in command_lines_of(&code) {
+            let said = rest.get(..200).unwrap_or(rest);
+            let line = format!("al {}", words.join(" "));
+            let is_told = NOT_BUILT.contains(&line.as_str()) && said.contains("not built yet");
+            if words.is_empty() {
+                continue;
+            }
+            if !is_told && !is_command(&words) {
+                wrong.push(format!("{file}: {line}"));
+            }
+            checked += 1;
+        }
+    }
+    assert!(wrong.is_empty() && checked > 50, "{checked} command lines, wrong: {wrong:#?}");
+}
+
 /// Messages that a page explains, `**`message`.**`, are words of the programs; numbers and addresses differ.
 #[test]
 fn messages_that_are_explained_are_those_of_the_programs() {

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use crate::support::gateway::Bed;
+use crate::support::wait;
 
 /// An entry at a second of 2026-03-05 (`day` 5).
 fn line(day: u32, second: i64, level: u32, instance: &str, msg: &str) -> String {
@@ -60,6 +61,34 @@ fn the_last_entries_then_what_comes_after_them() {
     let last = after(next["cursor"].as_str().unwrap(), 10);
     assert_eq!((messages(&last), &last["hasMore"]), (vec!["new 2"], &json!(false)));
     assert!(last.get("backCursor").is_none());
+}
+
+#[test]
+fn whoever_names_the_file_of_a_cursor_loses_nothing_when_it_is_rotated() {
+    let bed = Bed::new();
+    two_days(&bed);
+    let get = |query: &str| bed.get(&format!("/api/logs/agents/dev?{query}")).json();
+    let first = get("lines=1&file=none");
+    let (cursor, file) = (first["cursor"].as_str().unwrap(), first["file"].as_str().unwrap());
+    let logs = bed.dir.path().join("logs");
+    let text = fs::read_to_string(logs.join("dev-2026-03-05.log")).unwrap() + &line(5, 20, 30, "dev-a1b2c3d4", "last");
+    write(&bed, "dev-2026-03-05.log.1", &text);
+    let anew: String = (0..20).map(|n| line(5, 21 + n, 30, "dev-a1b2c3d4", &format!("anew {n}"))).collect();
+    write(&bed, "dev-2026-03-05.log", &anew);
+    let expected: Vec<String> = (0..20).map(|n| format!("anew {n}")).collect();
+    let page = wait::until(
+        "the new file to be read",
+        || get(&format!("cursor={cursor}&file={file}")),
+        |page| page["entries"].as_array().unwrap().len() > 1,
+    );
+    assert_eq!(messages(&page)[0], "last");
+    assert_eq!(messages(&page)[1..], expected);
+    let (cursor, other) = (page["cursor"].as_str().unwrap(), page["file"].as_str().unwrap());
+    assert_ne!(file, other);
+    assert!(messages(&get(&format!("cursor={cursor}&file={other}"))).is_empty());
+    // Nobody else is told of it, and what is no file's is as none.
+    assert!(get(&format!("cursor={cursor}")).get("file").is_none());
+    assert!(messages(&get(&format!("cursor={cursor}&file=x"))).is_empty());
 }
 
 #[test]

@@ -25,6 +25,7 @@ mod cli_env;
 mod cli_layouts;
 mod cli_logs;
 mod cli_new;
+mod cli_output;
 mod cli_queue;
 mod cli_run;
 mod cli_server;

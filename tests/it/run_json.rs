@@ -171,3 +171,24 @@ fn a_reader_that_goes_away_does_not_end_the_run() {
     assert_eq!(project.logged(&agent, "output").len(), 3);
     project.assert_clean();
 }
+
+/// docs/agents.md says how to come by a script for the mock.
+#[test]
+#[cfg_attr(no_docker, ignore = "AL_TEST_NO_DOCKER is set")]
+fn what_a_recording_run_prints_is_a_script_for_the_same_session() {
+    let project = Project::new();
+    let calls =
+        "[[turn]]\ntext = \"Two\\nlines\"\n[[turn.call]]\ntool = \"bash\"\nargs = { command = \"al-return again\" }\n";
+    let first = project.model_agent("first", &format!("version = 1\n{calls}[[turn]]\ntext = \"Done.\"\n"));
+    project.write(&format!("agents/{first}/Dockerfile"), "FROM al-agent:latest\nENV AL_RECORD=/dev/stdout\n");
+    let recorded = project.run(&first, &["--json"]);
+    assert_eq!(recorded.expect(0).result()["returnValue"], "again");
+    let second = project.model_agent("second", &recorded.said().join("\n"));
+    let played = project.run(&second, &["--json"]);
+    assert_eq!(played.expect(0).result()["returnValue"], "again");
+    let texts = |agent: &str| -> Vec<Value> {
+        project.logged(agent, "assistant").iter().map(|entry| entry["text"].clone()).collect()
+    };
+    assert_eq!(texts(&second), ["Two\nlines", "Done."]);
+    assert_eq!(texts(&second), texts(&first));
+}

@@ -44,6 +44,9 @@ fn output_that_goes_nowhere_is_told_and_stops_no_run() {
         let done = al.through("sh", &["-c", "exec \"$0\" \"$@\" >/dev/full"], env!("CARGO_BIN_EXE_al").as_ref()).run();
         done.expect(7);
         assert_eq!(done.stderr.matches("Warning: cannot write to standard output: ").count(), 1, "{}", done.stderr);
+        // A success that nobody was told of is none.
+        let al = project.al(&["run", &agent, "al-return ok", option]);
+        al.through("sh", &["-c", "exec \"$0\" \"$@\" >/dev/full"], env!("CARGO_BIN_EXE_al").as_ref()).run().expect(1);
     }
 }
 

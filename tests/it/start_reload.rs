@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::daemon::{Daemon, free_port};
+use crate::support::docker::{inspect, try_docker};
 use crate::support::project::{GATE, HOOK, NEVER, ON_HOOK, Project};
 use crate::support::wait;
 
@@ -76,6 +77,7 @@ fn the_next_run_is_the_new_one_and_a_run_in_flight_stays_what_it_was() {
     daemon.work("e1", "");
     project.wait_said(&agent, "old up");
     let instance = daemon.wait_for_runs(&agent, 1).remove(0);
+    let image = inspect(&format!("al-{instance}"))["Image"].as_str().unwrap().to_owned();
     project.write(&format!("agents/{agent}/test-script.sh"), "echo new; exit 0");
     daemon.wait_for("Rebuilding (config changed)").wait_for(&format!("{agent}: hot-reloaded"));
     let shown = daemon.agent(&agent);
@@ -88,6 +90,8 @@ fn the_next_run_is_the_new_one_and_a_run_in_flight_stays_what_it_was() {
         project.wait_said(&agent, text);
     }
     assert_eq!(reloads(&project, &agent), ["hot reload: agent changed", UPDATED]);
+    // Nobody needs its image any more.
+    wait::until("the image to go", || try_docker(&["image", "inspect", &image]).0, |is_there| !is_there);
     daemon.stop().expect(0);
     project.assert_clean();
 }

@@ -3,12 +3,14 @@
 //! Nothing here loads a file whole: whoever wants the last entries of a log gets them from its end, however large it is.
 
 mod lines;
+mod mark;
 mod pattern;
 mod position;
 mod prune;
 mod read;
 mod stored;
 
+pub use mark::Mark;
 pub use pattern::Pattern;
 pub use position::{Day, Position};
 pub use prune::{Pruned, prune};

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::lines::{Backward, Forward, Line, Sizes};
+use super::mark::{Mark, put_aside};
 use super::name_and_day;
 use super::pattern::Pattern;
 use super::position::{Day, Position};
@@ -63,6 +64,8 @@ pub struct Page {
     pub entries: Vec<Object>,
     /// Behind the last line that was looked at; `None` when the log has no file.
     pub cursor: Option<Position>,
+    /// The file that the cursor is in, to be given with the cursor; `None` as long as that has no line.
+    pub mark: Option<Mark>,
     /// Before the first line that was looked at; `None` at the beginning of the log, and when reading forwards.
     pub back: Option<Position>,
     /// Whether there are more complete lines behind the cursor. Only when reading forwards.
@@ -171,10 +174,11 @@ impl LogFiles {
     pub fn last(&self, query: Query<'_>) -> io::Result<Page> {
         let days = self.days()?;
         let mut page = self.backward(&days, None, query)?;
-        page.cursor = match days.last() {
-            Some(newest) if page.cursor.is_none() => Some(self.end_of(newest)?),
-            _ => page.cursor,
-        };
+        if let Some(newest) = days.last()
+            && page.cursor.is_none()
+        {
+            (page.cursor, page.mark) = self.end_of(newest)?;
+        }
         Ok(page)
     }
 
@@ -186,41 +190,82 @@ impl LogFiles {
         let mut days = self.days()?;
         days.retain(|day| *day <= position.day);
         let page = self.backward(&days, Some(position), query)?;
-        Ok(Page { cursor: None, ..page })
+        Ok(Page { cursor: None, mark: None, ..page })
     }
 
-    /// The first entries after a place, and on into the files of later days.
+    /// The first entries after a place, and on into the files of later days. `mark`: the file that the place is in, where
+    /// that is known. When another one has taken its place, that is read from its beginning, after the rest of the one
+    /// that was put aside.
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn after(&self, position: &Position, query: Query<'_>) -> io::Result<Page> {
-        let mut days = self.days()?;
-        days.retain(|day| *day >= position.day);
-        let mut at = position.clone();
+    pub fn after(&self, position: &Position, mark: Option<&Mark>, query: Query<'_>) -> io::Result<Page> {
+        let mut page = Page { cursor: Some(position.clone()), mark: mark.cloned(), ..Page::default() };
         let mut reading = self.reading(query);
-        for (index, day) in days.iter().enumerate() {
-            let Some(file) = self.open(day)? else { continue };
-            let start = if *day == position.day { position.offset } else { 0 };
-            // Beyond the end: the file was truncated.
-            let start = if start > file.metadata()?.len() { 0 } else { start };
-            let mut lines = Forward::new(&file, start, self.sizes);
+        let sources = self.sources(position, mark)?;
+        for (index, source) in sources.iter().enumerate() {
+            let later = &sources[index + 1..];
+            let Some(file) = self.file_of(source)? else { continue };
+            // Before its lines are read: one that is written anew meanwhile is noticed the next time.
+            let mark = Mark::of(&source.day, &file)?;
+            let mut lines = Forward::new(&file, source.start, self.sizes);
             while !reading.is_full()
                 && let Some(line) = lines.next()?
             {
                 reading.take(&line);
             }
-            at = Position { day: day.clone(), offset: lines.at() };
-            let later = &days[index + 1..];
+            page.cursor = Some(Position { day: source.day.clone(), offset: lines.at() });
+            page.mark = if mark.is_some() { mark } else { Mark::of(&source.day, &file)? };
             if reading.is_full() {
-                let has_more = lines.next()?.is_some() || self.any_line(later)?;
-                return Ok(Page { entries: reading.entries, cursor: Some(at), back: None, has_more });
+                page.has_more = lines.next()?.is_some() || self.any_line(later)?;
+                break;
             }
-            // A time ahead of the clock says nothing.
-            if !later.is_empty() && file.metadata()?.modified()?.elapsed().is_ok_and(|quiet| quiet < self.settle) {
+            if !later.is_empty() && !self.is_settled(source, &file, later)? {
                 break;
             }
         }
-        Ok(Page { entries: reading.entries, cursor: Some(at), back: None, has_more: false })
+        page.entries = reading.entries;
+        Ok(page)
+    }
+
+    /// What there is to read after a place, in order.
+    fn sources(&self, position: &Position, mark: Option<&Mark>) -> io::Result<Vec<Source>> {
+        let days = self.days()?;
+        let own = if days.contains(&position.day) { self.open(&position.day)? } else { None };
+        let mark = mark.filter(|mark| mark.is_of(&position.day));
+        let is_own = |mark: &Mark| match &own {
+            Some(own) => Ok::<_, io::Error>(Mark::of(&position.day, own)?.as_ref() == Some(mark)),
+            None => Ok(false),
+        };
+        let mut sources = Vec::new();
+        let mut start = position.offset;
+        if let Some(mark) = mark
+            && !is_own(mark)?
+        {
+            start = 0;
+            if let Some(file) = put_aside(&self.dir, &self.name, &position.day, mark)? {
+                let (day, start) = (position.day.clone(), position.offset);
+                sources.push(Source { day, file: Some(file), start, is_aside: true });
+            }
+        }
+        if let Some(own) = own {
+            // Beyond the end: the file was truncated.
+            start = if start > own.metadata()?.len() { 0 } else { start };
+            sources.push(Source { day: position.day.clone(), file: Some(own), start, is_aside: false });
+        }
+        let later = days.into_iter().filter(|day| *day > position.day);
+        sources.extend(later.map(|day| Source { day, file: None, start: 0, is_aside: false }));
+        Ok(sources)
+    }
+
+    /// Whether nothing more is expected of a file, so that the later ones can be read.
+    fn is_settled(&self, source: &Source, file: &File, later: &[Source]) -> io::Result<bool> {
+        // Who writes to a file that was put aside does not know that; when somebody does, a later one has a line.
+        if source.is_aside && !self.any_line(later)? {
+            return Ok(false);
+        }
+        // A time ahead of the clock says nothing.
+        Ok(!file.metadata()?.modified()?.elapsed().is_ok_and(|quiet| quiet < self.settle))
     }
 
     /// Reads towards the beginning, from the end of the newest of these days or from a place in it.
@@ -245,6 +290,7 @@ impl LogFiles {
             let mut lines = Backward::new(&file, given.min(found.len()), self.sizes)?;
             if index + 1 == days.len() {
                 page.cursor = Some(Position { day: day.clone(), offset: lines.end() });
+                page.mark = Mark::of(day, &file)?;
             }
             while !reading.is_full()
                 && let Some(line) = lines.next()?
@@ -273,19 +319,19 @@ impl LogFiles {
         }
     }
 
-    /// The place behind the last complete line of a day.
-    fn end_of(&self, day: &Day) -> io::Result<Position> {
-        let offset = match self.open(day)? {
-            Some(file) => Backward::new(&file, file.metadata()?.len(), self.sizes)?.end(),
-            None => 0,
+    /// The place behind the last complete line of a day, and the mark of its file.
+    fn end_of(&self, day: &Day) -> io::Result<(Option<Position>, Option<Mark>)> {
+        let (offset, mark) = match self.open(day)? {
+            Some(file) => (Backward::new(&file, file.metadata()?.len(), self.sizes)?.end(), Mark::of(day, &file)?),
+            None => (0, None),
         };
-        Ok(Position { day: day.clone(), offset })
+        Ok((Some(Position { day: day.clone(), offset }), mark))
     }
 
-    fn any_line(&self, days: &[Day]) -> io::Result<bool> {
-        for day in days {
-            if let Some(file) = self.open(day)?
-                && Forward::new(&file, 0, self.sizes).next()?.is_some()
+    fn any_line(&self, sources: &[Source]) -> io::Result<bool> {
+        for source in sources {
+            if let Some(file) = self.file_of(source)?
+                && Forward::new(&file, source.start, self.sizes).next()?.is_some()
             {
                 return Ok(true);
             }
@@ -293,18 +339,31 @@ impl LogFiles {
         Ok(false)
     }
 
-    /// `None` when the file is gone meanwhile.
-    /// The file of a day; `None` when there is none.
-    ///
-    /// # Errors
-    /// When it cannot be opened.
-    pub fn open(&self, day: &Day) -> io::Result<Option<File>> {
+    fn file_of(&self, source: &Source) -> io::Result<Option<File>> {
+        match &source.file {
+            Some(file) => file.try_clone().map(Some),
+            None => self.open(&source.day),
+        }
+    }
+
+    /// The file of a day; `None` when there is none, or none any more.
+    fn open(&self, day: &Day) -> io::Result<Option<File>> {
         match File::open(self.dir.join(format!("{}-{day}.log", self.name))) {
             Ok(file) => Ok(Some(file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
     }
+}
+
+/// A file that is read forwards.
+struct Source {
+    day: Day,
+    /// `None`: it is opened when its turn comes.
+    file: Option<File>,
+    start: u64,
+    /// It was the day's file and is not any more.
+    is_aside: bool,
 }
 
 fn written_before(found: &fs::Metadata, time: UnixMs) -> bool {
@@ -376,7 +435,7 @@ mod tests {
         assert_eq!((numbers(&back), back.back, back.cursor), (vec![0, 1], None, None));
         // The half of an entry becomes one, and it comes next.
         bed.append("dev-2026-03-03.log", "\"}\n{\"n\":7}\n");
-        let next = bed.files.after(&page.cursor.unwrap(), query(10, &ALL)).unwrap();
+        let next = bed.files.after(&page.cursor.unwrap(), None, query(10, &ALL)).unwrap();
         assert_eq!(
             next.entries,
             [json!({"n": "half"}), json!({"n": 7})].map(|entry| entry.as_object().unwrap().clone())
@@ -447,19 +506,19 @@ mod tests {
         let back = files.before(&page.back.unwrap(), query(5, &ALL)).unwrap();
         assert_eq!((page.entries.len(), numbers(&back)), (0, vec![2, 3, 4, 5]));
         let start = Position::start_of(Day::parse("2026-03-01").unwrap());
-        let page = files.after(&start, query(5, &nobody)).unwrap();
+        let page = files.after(&start, None, query(5, &nobody)).unwrap();
         assert!(page.entries.is_empty() && page.has_more);
-        assert_eq!(numbers(&files.after(&page.cursor.unwrap(), query(1, &ALL)).unwrap()), [4]);
+        assert_eq!(numbers(&files.after(&page.cursor.unwrap(), None, query(1, &ALL)).unwrap()), [4]);
         let files = LogFiles { search_time: Duration::ZERO, ..bed.files.clone() };
         let searched = Filter { pattern: Some(Pattern::parse("x").unwrap()), ..ALL };
         let page = files.last(query(5, &searched)).unwrap();
         assert_eq!(numbers(&files.before(&page.back.unwrap(), query(1, &ALL)).unwrap()), [8]);
-        let page = files.after(&start, query(5, &searched)).unwrap();
+        let page = files.after(&start, None, query(5, &searched)).unwrap();
         assert!(page.entries.is_empty() && page.has_more);
-        assert_eq!(numbers(&files.after(&page.cursor.unwrap(), query(1, &ALL)).unwrap()), [1]);
+        assert_eq!(numbers(&files.after(&page.cursor.unwrap(), None, query(1, &ALL)).unwrap()), [1]);
         let files = LogFiles { most_bytes: 1, ..bed.files.clone() };
         assert_eq!(numbers(&files.last(query(5, &ALL)).unwrap()), [9]);
-        assert_eq!(numbers(&files.after(&start, query(5, &ALL)).unwrap()), [0]);
+        assert_eq!(numbers(&files.after(&start, None, query(5, &ALL)).unwrap()), [0]);
     }
 
     #[test]
@@ -467,19 +526,82 @@ mod tests {
         let bed = Bed::new();
         bed.fill(1, 0..3);
         let start = Position::start_of(Day::parse("2026-02-01").unwrap());
-        let page = bed.files.after(&start, query(2, &ALL)).unwrap();
+        let page = bed.files.after(&start, None, query(2, &ALL)).unwrap();
         assert_eq!((numbers(&page), page.has_more), (vec![0, 1], true));
         bed.fill(2, 3..4);
-        let page = bed.files.after(&page.cursor.unwrap(), query(9, &ALL)).unwrap();
+        let page = bed.files.after(&page.cursor.unwrap(), None, query(9, &ALL)).unwrap();
         assert_eq!((numbers(&page), page.has_more), (vec![2, 3], false));
         let end = page.cursor.unwrap();
-        let page = bed.files.after(&end, query(9, &ALL)).unwrap();
+        let page = bed.files.after(&end, None, query(9, &ALL)).unwrap();
         assert_eq!((page.entries.len(), page.cursor.as_ref()), (0, Some(&end)));
         fs::write(bed.dir.path().join("dev-2026-03-02.log"), "{\"n\":7}\n").unwrap();
-        assert_eq!(numbers(&bed.files.after(&end, query(9, &ALL)).unwrap()), [7]);
+        assert_eq!(numbers(&bed.files.after(&end, None, query(9, &ALL)).unwrap()), [7]);
         let future = Position { day: Day::parse("2027-01-01").unwrap(), offset: 9 };
-        let page = bed.files.after(&future, query(9, &ALL)).unwrap();
+        let page = bed.files.after(&future, None, query(9, &ALL)).unwrap();
         assert_eq!((page.entries.len(), page.cursor), (0, Some(future)));
+    }
+
+    /// A follower: what it sees next.
+    struct Follower<'b> {
+        bed: &'b Bed,
+        at: Position,
+        mark: Option<Mark>,
+    }
+
+    impl<'b> Follower<'b> {
+        fn of(bed: &'b Bed) -> Self {
+            let page = bed.files.last(query(1, &ALL)).unwrap();
+            Self { bed, at: page.cursor.unwrap(), mark: page.mark }
+        }
+
+        fn look(&mut self, limit: usize) -> Vec<i64> {
+            let page = self.bed.files.after(&self.at, self.mark.as_ref(), query(limit, &ALL)).unwrap();
+            let seen = numbers(&page);
+            (self.at, self.mark) = (page.cursor.unwrap(), page.mark);
+            seen
+        }
+    }
+
+    #[test]
+    fn a_follower_sees_the_rest_of_a_file_that_was_renamed_and_then_the_longer_new_one() {
+        let bed = Bed::new();
+        let (own, aside) = (bed.dir.path().join("dev-2026-03-01.log"), bed.dir.path().join("dev-2026-03-01.log.1"));
+        bed.fill(1, 0..2);
+        let mut follower = Follower::of(&bed);
+        bed.fill(1, 2..4);
+        fs::rename(&own, &aside).unwrap();
+        assert_eq!(follower.look(1), [2]);
+        // Whoever had it open goes on writing there, also when there is an empty new one.
+        fs::write(&own, "").unwrap();
+        assert_eq!(follower.look(9), [3]);
+        bed.append("dev-2026-03-01.log.1", "{\"n\":4}\n");
+        assert_eq!(follower.look(9), [4]);
+        bed.fill(1, 5..50);
+        assert_eq!(follower.look(3), [5, 6, 7]);
+        assert_eq!(follower.look(99), (8..50).collect::<Vec<_>>());
+        assert!(follower.look(9).is_empty());
+    }
+
+    #[test]
+    fn a_follower_sees_the_rest_of_a_file_that_was_copied_and_emptied() {
+        let bed = Bed::new();
+        let own = bed.dir.path().join("dev-2026-03-01.log");
+        bed.fill(1, 0..2);
+        let mut follower = Follower::of(&bed);
+        bed.fill(1, 2..4);
+        fs::copy(&own, bed.dir.path().join("dev-2026-03-01.log-1")).unwrap();
+        File::options().write(true).open(&own).unwrap().set_len(0).unwrap();
+        bed.fill(1, 4..50);
+        assert_eq!(follower.look(99), (2..50).collect::<Vec<_>>());
+        // Over midnight, without a file of the old day.
+        bed.fill(1, 50..51);
+        fs::rename(&own, bed.dir.path().join("dev-2026-03-01.log.0")).unwrap();
+        bed.fill(2, 51..53);
+        assert_eq!(follower.look(99), [50, 51, 52]);
+        // What went for good cannot be shown; what took its place can.
+        fs::write(bed.dir.path().join("dev-2026-03-02.log"), format!("{}{{\"n\":54}}\n", "{\"n\":53}\n".repeat(99)))
+            .unwrap();
+        assert_eq!(follower.look(999).len(), 100);
     }
 
     #[test]
@@ -489,12 +611,12 @@ mod tests {
         bed.fill(1, 0..1);
         bed.fill(2, 2..3);
         let start = Position::start_of(Day::parse("2026-03-01").unwrap());
-        let page = files.after(&start, query(9, &ALL)).unwrap();
+        let page = files.after(&start, None, query(9, &ALL)).unwrap();
         assert_eq!((numbers(&page), page.has_more), (vec![0], false), "yesterday's file was written to just now");
         bed.fill(1, 1..2);
-        let page = files.after(&page.cursor.unwrap(), query(9, &ALL)).unwrap();
+        let page = files.after(&page.cursor.unwrap(), None, query(9, &ALL)).unwrap();
         assert_eq!(numbers(&page), [1]);
-        assert_eq!(numbers(&bed.files.after(&page.cursor.unwrap(), query(9, &ALL)).unwrap()), [2]);
+        assert_eq!(numbers(&bed.files.after(&page.cursor.unwrap(), None, query(9, &ALL)).unwrap()), [2]);
     }
 
     #[test]
@@ -577,7 +699,7 @@ mod props {
                     }
                     Step::NextDay => {}
                     Step::Read(limit) => {
-                        let page = bed.files.after(&cursor, Query { limit, filter: &Filter::default() }).unwrap();
+                        let page = bed.files.after(&cursor, None, Query { limit, filter: &Filter::default() }).unwrap();
                         prop_assert!(page.entries.len() <= limit);
                         seen.extend(numbers(&page));
                         cursor = page.cursor.unwrap();
@@ -608,7 +730,7 @@ mod props {
             let mut at = Position::start_of(Day::parse("2026-01-01").unwrap());
             let mut seen = Vec::new();
             loop {
-                let page = bed.files.after(&at, query).unwrap();
+                let page = bed.files.after(&at, None, query).unwrap();
                 seen.extend(numbers(&page));
                 at = page.cursor.unwrap();
                 if !page.has_more {

@@ -9,6 +9,7 @@ use shims::env::Environment;
 use crate::base::error::{UnknownAgent, UsageError};
 use crate::base::files::{absolute_lexically, current_dir};
 use crate::base::prompt::Prompter as _;
+use crate::base::term::stdout;
 use crate::cli::args::{AgentConfig, AgentNew, Doctor};
 use crate::cli::commands::doctor;
 use crate::cli::interaction::Interaction;
@@ -50,11 +51,11 @@ pub(crate) fn new(args: AgentNew) -> Result<u8> {
         None => terminal
             .input("Name:", if kind == CUSTOM { "" } else { &kind }, &|name| agents::check_name(&project, name))?,
     };
-    writeln!(std::io::stdout(), "{}", agents::create(&project, &name, &kind)?)?;
+    writeln!(stdout(), "{}", agents::create(&project, &name, &kind)?)?;
     if args.no_config || interaction == Interaction::Nobody {
         let loaded = load(&args.project, args.env.as_deref(), "al agent new", &environment)?;
         for source in agents::missing_sources(&loaded, &name) {
-            writeln!(std::io::stdout(), "  Its triggers need a source [webhooks.{source}] in config.toml.")?;
+            writeln!(stdout(), "  Its triggers need a source [webhooks.{source}] in config.toml.")?;
         }
         return Ok(0);
     }
@@ -75,7 +76,7 @@ pub(crate) fn config(args: AgentConfig) -> Result<u8> {
             Saved::Changed => format!("Saved {}", path.display()),
             Saved::Unchanged => format!("Nothing changed in {}", path.display()),
         };
-        writeln!(std::io::stdout(), "{line}")?;
+        writeln!(stdout(), "{line}")?;
         return Ok(0);
     }
     match Interaction::of(false, &environment) {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::env::{as_json, as_lines};
 use crate::base::error::UsageError;
 use crate::base::prompt::{Preset, Prompter as _};
+use crate::base::term::stdout;
 use crate::base::text::printable_json;
 use crate::cli::args::{AgentList, AgentRemove, AgentShow};
 use crate::cli::interaction::Interaction;
@@ -112,6 +113,6 @@ pub(crate) fn remove(args: AgentRemove) -> Result<u8> {
 }
 
 fn print(text: &str) -> Result<u8> {
-    std::io::stdout().write_all(text.as_bytes())?;
+    stdout().write_all(text.as_bytes())?;
     Ok(0)
 }

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use anyhow::{Result, bail};
 
 use crate::base::error::UsageError;
+use crate::base::term::stdout;
 use crate::base::text::single_line;
 use crate::cli::args::Completions;
 use crate::cli::complete::{candidates, scripts};
@@ -15,7 +16,7 @@ pub(crate) fn run(args: Completions) -> Result<u8> {
         let shells = scripts::SHELLS.join(", ");
         bail!(UsageError(format!("error: argument 'shell' '{}' is invalid. It must be one of {shells}.", args.shell)));
     };
-    std::io::stdout().write_all(script.as_bytes())?;
+    stdout().write_all(script.as_bytes())?;
     Ok(0)
 }
 
@@ -29,6 +30,6 @@ pub(crate) fn complete(words: &[String]) -> Result<u8> {
         }
         text += "\n";
     }
-    std::io::stdout().write_all(text.as_bytes())?;
+    stdout().write_all(text.as_bytes())?;
     Ok(0)
 }

@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde_json::{Map, Value};
 
 use crate::base::error::{Trouble, UsageError};
+use crate::base::term::stdout;
 use crate::base::text::{percent_encode, printable, printable_json};
 use crate::cli::args::{Kill, Pause, Stop};
 use crate::cli::gateway_client::{GatewayClient, ask, trouble};
@@ -70,7 +71,7 @@ fn finish(site: &Site, json: bool, wish: impl Fn(&GatewayClient) -> Result<Value
         let answer = wish(client)?;
         if json { Ok(printable_json(&answer.to_string()).into_owned()) } else { message(client, &answer) }
     })?;
-    writeln!(std::io::stdout(), "{answer}")?;
+    writeln!(stdout(), "{answer}")?;
     Ok(0)
 }
 

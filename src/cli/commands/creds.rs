@@ -7,6 +7,7 @@ use shims::credential_types::{CredentialType, TYPES};
 use shims::env::Environment;
 
 use crate::base::prompt::{Preset, Prompter as _};
+use crate::base::term::stdout;
 use crate::base::text::printable_json;
 use crate::cli::args::{CredsAdd, CredsCheck, CredsRemove, OnlyJson};
 use crate::cli::interaction::Interaction;
@@ -123,6 +124,6 @@ fn store(environment: &Environment) -> Result<Store> {
 }
 
 fn print(text: &str) -> Result<u8> {
-    std::io::stdout().write_all(text.as_bytes())?;
+    stdout().write_all(text.as_bytes())?;
     Ok(0)
 }

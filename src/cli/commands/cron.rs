@@ -11,6 +11,7 @@ use shims::env::Environment;
 use crate::base::clock::UnixMs;
 use crate::base::error::ConfigError;
 use crate::base::files::{absolute_lexically, current_dir};
+use crate::base::term::stdout;
 use crate::base::text::printable;
 use crate::cli::args::Cron;
 use crate::cli::option;
@@ -35,7 +36,7 @@ struct Question {
 pub(crate) fn run(args: Cron) -> Result<u8> {
     let show = if args.json { as_json } else { as_text };
     let text = show(&question(&args)?);
-    std::io::stdout().write_all(text.as_bytes())?;
+    stdout().write_all(text.as_bytes())?;
     Ok(0)
 }
 

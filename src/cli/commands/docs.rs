@@ -12,6 +12,7 @@ use signal_hook::flag;
 
 use crate::base::error::UsageError;
 use crate::base::packed;
+use crate::base::term::stdout;
 use crate::base::text::suggestion;
 use crate::cli::args::Docs;
 use crate::cli::ctrl_c::is_ignored;
@@ -40,7 +41,7 @@ pub(crate) fn run(args: Docs) -> Result<u8> {
     };
     let pager = std::env::var_os("PAGER").filter(|pager| !pager.is_empty() && std::io::stdout().is_terminal());
     let Some(pager) = pager else {
-        std::io::stdout().write_all(text.as_bytes())?;
+        stdout().write_all(text.as_bytes())?;
         return Ok(0);
     };
     page_through(&pager, &text)
@@ -62,7 +63,7 @@ fn page_through(pager: &OsStr, text: &str) -> Result<u8> {
     }
     let status = child.wait().context("wait for PAGER")?;
     match status.code() {
-        Some(code) if NOT_STARTED.contains(&code) => std::io::stdout().write_all(text.as_bytes())?,
+        Some(code) if NOT_STARTED.contains(&code) => stdout().write_all(text.as_bytes())?,
         _ if status.success() || is_interrupted.load(Ordering::Relaxed) => {}
         _ => bail!("the pager ended with {status} (PAGER={})", pager.display()),
     }

@@ -8,6 +8,7 @@ use shims::env::Environment;
 
 use crate::base::error::ConfigError;
 use crate::base::files::{absolute_lexically, current_dir};
+use crate::base::term::stdout;
 use crate::base::text::printable_json;
 use crate::cli::args::Doctor;
 use crate::cli::interaction::Interaction;
@@ -60,7 +61,7 @@ struct Look<'a> {
 impl Look<'_> {
     /// Nobody is asked, nothing is written.
     fn alone(&self, report: &Report) -> Result<()> {
-        let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
+        let (mut out, mut err) = (stdout(), std::io::stderr());
         report.print_findings(Verbosity::Full, &mut out, &mut err)?;
         if !self.args.skip_creds {
             report.list_credentials(&mut out)?;
@@ -71,7 +72,7 @@ impl Look<'_> {
 
     /// Asks for what is missing and repairs what can be.
     fn with_person(&self, report: &Report) -> Result<()> {
-        report.print_findings(Verbosity::Full, &mut std::io::stdout(), &mut std::io::stderr())?;
+        report.print_findings(Verbosity::Full, &mut stdout(), &mut std::io::stderr())?;
         let mut terminal = Terminal::new();
         let mut repair = Repair { store: self.store, environment: self.environment, prompter: &mut terminal };
         let missing = if self.args.skip_creds { Vec::new() } else { repair.credentials(report)? };
@@ -95,7 +96,7 @@ impl Look<'_> {
     fn more(&self) -> Result<()> {
         for finding in self.of_host()? {
             match finding.severity {
-                Severity::Note => writeln!(std::io::stdout(), "  [note] {finding}")?,
+                Severity::Note => writeln!(stdout(), "  [note] {finding}")?,
                 _ => writeln!(std::io::stderr(), "  [warn] {finding}")?,
             }
         }
@@ -104,7 +105,7 @@ impl Look<'_> {
         }
         let answers = online::check(self.loaded, self.store, self.environment)?;
         for note in &answers.notes {
-            writeln!(std::io::stdout(), "  [note] {note}")?;
+            writeln!(stdout(), "  [note] {note}")?;
         }
         for warning in &answers.warnings {
             writeln!(std::io::stderr(), "  [warn] {warning}")?;
@@ -132,7 +133,7 @@ impl Look<'_> {
             report.errors.extend(answers.refused.iter().map(|text| finding(Severity::Error, text)));
         }
         let document = report.to_json(&self.loaded.discovered);
-        writeln!(std::io::stdout(), "{}", printable_json(&document.to_string()))?;
+        writeln!(stdout(), "{}", printable_json(&document.to_string()))?;
         Ok(if document["ok"] == true { 0 } else { FAILED })
     }
 }

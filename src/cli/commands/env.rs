@@ -9,6 +9,7 @@ use shims::env::Environment;
 
 use crate::base::error::UsageError;
 use crate::base::files::{absolute_lexically, current_dir};
+use crate::base::term::stdout;
 use crate::base::text::{printable, printable_json};
 use crate::cli::args::{ConfigShow, EnvCheck, EnvInit, EnvSet, EnvShow, OnlyJson};
 use crate::config::origins::{Origin, origins};
@@ -126,7 +127,7 @@ pub(crate) fn check(args: EnvCheck) -> Result<u8> {
     match env_check::failures(&checks) {
         0 => print("All checks passed.\n"),
         failures => {
-            print(&format!("{failures} issue(s) found.\n  repair what can be: al env prov {}\n", args.name))?;
+            print(&format!("{failures} issue(s) found.\n  how to set a server up: al docs server\n"))?;
             Ok(1)
         }
     }
@@ -137,6 +138,6 @@ fn home() -> Result<Home> {
 }
 
 fn print(text: &str) -> Result<u8> {
-    std::io::stdout().write_all(text.as_bytes())?;
+    stdout().write_all(text.as_bytes())?;
     Ok(0)
 }

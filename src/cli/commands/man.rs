@@ -5,6 +5,7 @@ use std::io::Write as _;
 use anyhow::{Result, bail};
 
 use crate::base::error::UsageError;
+use crate::base::term::stdout;
 use crate::cli::args::Man;
 use crate::cli::spec::{COMMANDS, Command};
 
@@ -21,7 +22,7 @@ pub(crate) fn run(args: Man) -> Result<u8> {
             page(&format!("al-{}", path.join("-")), first.about, matching.into_iter())
         }
     };
-    std::io::stdout().write_all(text.as_bytes())?;
+    stdout().write_all(text.as_bytes())?;
     Ok(0)
 }
 

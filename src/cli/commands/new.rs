@@ -12,6 +12,7 @@ use crate::base::Secret;
 use crate::base::error::{CredentialError, UsageError};
 use crate::base::files::current_dir;
 use crate::base::prompt::{Preset, Prompter};
+use crate::base::term::stdout;
 use crate::cli::args::New;
 use crate::cli::interaction::Interaction;
 use crate::cli::option;
@@ -128,7 +129,7 @@ fn ask_credential(
 
 /// Stores the credential and writes the files; everything has been answered.
 fn write(typed: &str, target: &Target, model: &Model, credential: Credential, store: &Store) -> Result<u8> {
-    let mut out = std::io::stdout();
+    let mut out = stdout();
     let kind = format!("{}_key", model.provider);
     let reference = CredentialRef::default_of(&kind);
     match &credential {
@@ -147,7 +148,7 @@ fn write(typed: &str, target: &Target, model: &Model, credential: Credential, st
         _ => AnthropicKey::ApiKey.auth_type(),
     };
     scaffold::write(target, model, auth_type, &mut |path: &Path| {
-        writeln!(std::io::stdout(), "  Wrote {}", path.display()).map_err(Into::into)
+        writeln!(stdout(), "  Wrote {}", path.display()).map_err(Into::into)
     })?;
     writeln!(
         out,

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use shims::wire::usage::Usage;
 
 use crate::base::clock::UnixMs;
+use crate::base::term::stdout;
 use crate::base::text::printable_json;
 use crate::cli::args::Stat;
 use crate::cli::gateway_client::{GatewayClient, Reach, reach, silent};
@@ -46,7 +47,7 @@ pub(crate) fn run(args: Stat, columns: Columns) -> Result<u8> {
         (Some(name), false) => stat_view::agent(&agent_view(&site, live.as_ref(), name)),
         (None, false) => stat_view::overview(&overview(&site, live.as_ref()), columns),
     };
-    std::io::stdout().write_all(text.as_bytes())?;
+    stdout().write_all(text.as_bytes())?;
     Ok(0)
 }
 

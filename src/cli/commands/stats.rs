@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::base::clock::UnixMs;
 use crate::base::error::UsageError;
+use crate::base::term::stdout;
 use crate::base::text::printable_json;
 use crate::cli::args::Stats;
 use crate::cli::option;
@@ -57,7 +58,7 @@ pub(crate) fn run(args: Stats) -> Result<u8> {
         (false, true) => "No runs recorded.\n".to_owned(),
         (false, false) => answer.text,
     };
-    std::io::stdout().write_all(text.as_bytes())?;
+    stdout().write_all(text.as_bytes())?;
     Ok(0)
 }
 

@@ -5,6 +5,7 @@ use std::io::Write as _;
 use anyhow::Result;
 use serde_json::json;
 
+use crate::base::term::stdout;
 use crate::cli::args::OnlyJson;
 use crate::docker::context::EMBEDDED_SHA256;
 
@@ -29,6 +30,6 @@ pub(crate) fn run(args: OnlyJson) -> Result<u8> {
              {digest})\n"
         )
     };
-    std::io::stdout().write_all(text.as_bytes())?;
+    stdout().write_all(text.as_bytes())?;
     Ok(0)
 }

@@ -41,7 +41,7 @@ impl Flow<'_> {
     pub fn ask(&mut self, known: &'static CredentialType, reference: &CredentialRef) -> Result<Answer> {
         match known.id {
             "cloudflare_origin_cert" => {
-                let text = format!("\"{reference}\" is written by `al env prov` only");
+                let text = format!("\"{reference}\" cannot be added: nothing uses such certificates yet");
                 Err(CredentialError(text).into())
             }
             "gateway_api_key" => self.gateway_key(reference),

@@ -9,6 +9,7 @@ use anyhow::{Result, anyhow, bail};
 use super::builder::Builder;
 use super::transcript::Transcript;
 use super::{Image, inspect_one};
+use crate::base::files::{create_new, in_temporary_dir};
 use crate::base::ids;
 use crate::base::process::{Limit, Reason, Watch};
 use crate::docker::cli::Docker;
@@ -46,7 +47,7 @@ pub fn build(docker: &Docker, builder: Builder, build: &Build<'_>, progress: &mu
 
 fn build_once(docker: &Docker, builder: Builder, build: &Build<'_>, progress: &mut dyn FnMut(&str)) -> Result<Image> {
     progress("Building image locally");
-    let id_file = IdFile::new();
+    let id_file = IdFile::new()?;
     let mut cmd = docker.cmd(build_args(builder, build, &id_file.0)).input(build.context.clone());
     if builder == Builder::Legacy {
         cmd = cmd.env("DOCKER_BUILDKIT", "0");
@@ -96,12 +97,20 @@ fn build_args(builder: Builder, build: &Build<'_>, id_file: &Path) -> Vec<String
     args
 }
 
+/// Length of `sha256:` and 64 digits.
+const ID_BYTES: usize = 71;
+
 /// Where the client writes the id of what it built. Its name cannot be guessed, so nobody can put a link there.
 struct IdFile(PathBuf);
 
 impl IdFile {
-    fn new() -> Self {
-        Self(std::env::temp_dir().join(format!("al-image-id-{}", ids::hex32())))
+    /// Takes the room that it will need, so that a full disk is noticed before the build and not after it.
+    fn new() -> Result<Self> {
+        in_temporary_dir(|temp| {
+            let file = Self(temp.join(format!("al-image-id-{}", ids::hex32())));
+            create_new(&file.0, &[b' '; ID_BYTES], 0o600)?;
+            Ok(file)
+        })
     }
 
     fn read(&self) -> Option<String> {

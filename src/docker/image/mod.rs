@@ -151,13 +151,12 @@ pub fn pull(docker: &Docker, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Removes an image that a rebuild replaced, unless it still has a name or is in use. Errors do not matter: what stays
-/// costs disk space and nothing else.
-pub fn remove_if_unnamed(docker: &Docker, id: &str) {
-    if let Ok(Some(image)) = inspect_one(docker, id)
-        && image.tags.is_empty()
-    {
-        let _ = docker.call(["image", "rm", id]);
+/// Removes an image that a rebuild replaced, unless it still has a name. Gives why the daemon would not; that does not
+/// matter much: what stays costs disk space and nothing else.
+pub fn remove_if_unnamed(docker: &Docker, id: &str) -> Option<Failure> {
+    match inspect_one(docker, id) {
+        Ok(Some(image)) if image.tags.is_empty() => docker.call(["image", "rm", id]).err().map(|error| error.failure),
+        _ => None,
     }
 }
 

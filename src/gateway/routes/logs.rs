@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::whole_number;
 use crate::base::clock::UnixMs;
-use crate::base::log_files::{Filter, LogFiles, Page, Pattern, Position, Query, level_number};
+use crate::base::log_files::{Filter, LogFiles, Mark, Page, Pattern, Position, Query, level_number};
 use crate::gateway::public::Public;
 use crate::gateway::routing::Asked;
 use crate::http::{self, Reply};
@@ -42,6 +42,10 @@ fn agent_name(asked: &Asked<'_>) -> Result<AgentName, Reply> {
     AgentName::parse(asked.param(0)).map_err(|_| Reply::error(400, "Invalid agent name"))
 }
 
+/// Parameter and member with the mark of the file that the cursor is in. Whoever gives it back loses nothing of a file that
+/// was rotated. Only who gives one gets one; at first that may be anything.
+const FILE: &str = "file";
+
 /// Where an answer begins.
 enum Start {
     /// The last entries.
@@ -68,8 +72,9 @@ fn entries(public: &Public, asked: &Asked<'_>, log: &str, instance: Option<Strin
     let lines = given.get("lines").or_else(|| given.get("limit"));
     let query = Query { limit: whole_number(lines, USUAL_LINES).min(MOST_LINES), filter: &filter };
     let files = LogFiles::new(&public.log_dir, log);
-    let page = read(&files, &start, query).map_err(anyhow::Error::from);
-    Ok(render(&start, &public.shared.looked_up("read log", page)?))
+    let file = given.get(FILE);
+    let page = read(&files, &start, file.map(Mark::from_text).as_ref(), query).map_err(anyhow::Error::from);
+    Ok(render(&start, file.is_some(), &public.shared.looked_up("read log", page)?))
 }
 
 fn start(given: &http::Query) -> Result<Start, Reply> {
@@ -87,20 +92,24 @@ fn start(given: &http::Query) -> Result<Start, Reply> {
     })
 }
 
-fn read(files: &LogFiles, start: &Start, query: Query<'_>) -> io::Result<Page> {
+fn read(files: &LogFiles, start: &Start, mark: Option<&Mark>, query: Query<'_>) -> io::Result<Page> {
     match start {
         Start::End => files.last(query),
-        Start::After(position) => files.after(position, query),
+        Start::After(position) => files.after(position, mark, query),
         Start::Before(position) => files.before(position, query),
     }
 }
 
-fn render(start: &Start, page: &Page) -> Reply {
+/// `names_file`: the answer says in which file the cursor is.
+fn render(start: &Start, names_file: bool, page: &Page) -> Reply {
     let cursor = |position: &Option<Position>| position.as_ref().map(Position::to_string);
     let mut answer = json!({ "entries": page.entries, "cursor": cursor(&page.cursor), "hasMore": page.has_more });
     let has_no_file = matches!(start, Start::End) && page.cursor.is_none();
     if !matches!(start, Start::After(_)) && !has_no_file {
         answer["backCursor"] = cursor(&page.back).into();
+    }
+    if names_file {
+        answer[FILE] = page.mark.as_ref().map(Mark::to_string).into();
     }
     Reply::json(200, &answer)
 }

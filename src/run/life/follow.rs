@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use crossbeam_channel::{after, at, never, select};
 
+use super::dropped::Dropped;
 use super::heard::Heard;
 use super::{AgentImage, GatewayAddress, HOST_GRACE, Life};
 use crate::base::clock::UnixMs;
@@ -53,6 +54,13 @@ impl Life<'_> {
         self.follow_to_end(Some(output), self.started + limit, false)
     }
 
+    /// Says what was dropped, if it is to be said now.
+    fn tell_dropped(&mut self, take: fn(&mut Dropped, Instant) -> Option<Entry>) {
+        if let Some(entry) = take(&mut self.dropped, Instant::now()) {
+            self.log(entry.of_instance(&self.info.instance));
+        }
+    }
+
     /// Follows a container that was started by an earlier process; `None` when it was left.
     pub(super) fn follow_again(&mut self, deadline: Instant) -> Result<Option<Ending>> {
         self.kill.set_launched();
@@ -86,8 +94,20 @@ impl Life<'_> {
         );
     }
 
-    /// `output`: an attached client, when there is one. `recovered`: lines may have been missed.
+    /// As [`Life::follow_through`], and in the end nothing that was dropped is untold.
     fn follow_to_end(
+        &mut self,
+        output: Option<attach::Output>,
+        deadline: Instant,
+        recovered: bool,
+    ) -> Result<Option<Ending>> {
+        let ending = self.follow_through(output, deadline, recovered);
+        self.tell_dropped(Dropped::take);
+        ending
+    }
+
+    /// `output`: an attached client, when there is one. `recovered`: lines may have been missed.
+    fn follow_through(
         &mut self,
         mut output: Option<attach::Output>,
         deadline: Instant,
@@ -146,7 +166,8 @@ impl Life<'_> {
         let nobody = never();
         loop {
             let wish = if stopping.wish_done { &nobody } else { self.kill.token().done() };
-            let next = [stopping.next(deadline), start_check, save_at].into_iter().flatten().min();
+            let untold = self.dropped.due(Instant::now());
+            let next = [stopping.next(deadline), start_check, save_at, untold].into_iter().flatten().min();
             let timer = next.map_or_else(never, at);
             select! {
                 recv(output.batches()) -> batch => match batch {
@@ -173,6 +194,7 @@ impl Life<'_> {
                 }
                 recv(timer) -> _ => {
                     let now = Instant::now();
+                    self.tell_dropped(Dropped::take_due);
                     if save_at.is_some_and(|save| now >= save) {
                         save_at = None;
                         self.save_progress();
@@ -312,10 +334,8 @@ impl Life<'_> {
     }
 
     fn log_lines(&mut self, batch: Batch) {
-        if batch.dropped > 0 {
-            let entry = Entry::new(Level::Warn, "output lines dropped").field("dropped", batch.dropped);
-            self.log(entry.of_instance(&self.info.instance));
-        }
+        self.dropped.add(batch.dropped);
+        self.tell_dropped(Dropped::take_due);
         for line in batch.lines {
             let is_behind = self.heard.as_ref().is_some_and(|heard| heard.is_behind(line.pipe));
             let entry = match line.pipe {

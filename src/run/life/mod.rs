@@ -42,8 +42,10 @@ use crate::store::Store;
 use crate::store::containers::{Identity, Origin};
 use crate::store::runs::RetryPolicy;
 
+use self::dropped::Dropped;
 use self::heard::Heard;
 
+mod dropped;
 mod ending;
 mod follow;
 mod heard;
@@ -214,6 +216,8 @@ struct Life<'a> {
     heard: Option<Heard>,
     /// What of the translator's knowledge the store has.
     saved: Learned,
+    /// Lines of the container that were lost.
+    dropped: Dropped,
 }
 
 impl<'a> Life<'a> {
@@ -234,6 +238,7 @@ impl<'a> Life<'a> {
             asked_early: None,
             heard: None,
             saved: Learned::default(),
+            dropped: Dropped::default(),
         }
     }
 

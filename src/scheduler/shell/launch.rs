@@ -185,6 +185,8 @@ impl Scheduler {
             self.runs.forget(key);
         }
         self.after_run(&agent);
+        // The image that it ran in may have been replaced meanwhile.
+        self.tidy_images();
     }
 
     pub(super) fn adopt(&mut self, adoption: Adoption) -> Result<()> {

@@ -223,15 +223,20 @@ impl Scheduler {
         self.builds.agent(Arc::new(content), None);
     }
 
+    /// Has images removed that others took the place of, unless there is something to build.
+    pub(super) fn tidy_images(&self) {
+        if self.reloads.building.is_empty() && self.images.are_done() {
+            self.builds.tidy();
+        }
+    }
+
     /// The image of a reload is there, or could not be built.
     pub(super) fn reload_built(&mut self, name: &str, image: Result<AgentImage>) {
         let Some(Building { config, fingerprint }) = self.reloads.building.remove(name) else { return };
         match image {
             Ok(image) => {
                 self.switch(config, fingerprint, Some(image));
-                if self.reloads.building.is_empty() && self.images.are_done() {
-                    self.builds.tidy();
-                }
+                self.tidy_images();
             }
             Err(error) => self.build_failed(name, &error),
         }

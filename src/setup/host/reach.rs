@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::time::Duration;
 
-use crate::base::files::ensure_private_dir;
+use crate::base::files::{ensure_private_dir, in_temporary_dir};
 use crate::base::ids::hex32;
 use crate::base::{Cancel, worker};
 use crate::config::Project;
@@ -59,10 +59,15 @@ pub(super) fn problem(
         gateway: GatewayAddress { host, url: format!("http://gateway:{port}") },
     };
     // Nothing is written into the project.
-    let markers = std::env::temp_dir().join(format!("al-doctor-{}", hex32()));
-    let checked =
-        ensure_private_dir(&markers).and_then(|()| reachability::check(&place, image_id, &markers, &Cancel::new()));
-    let _ = std::fs::remove_dir_all(&markers);
+    let markers = in_temporary_dir(|temp| {
+        let markers = temp.join(format!("al-doctor-{}", hex32()));
+        ensure_private_dir(&markers).map(|()| markers)
+    });
+    let checked = markers.and_then(|markers| {
+        let checked = reachability::check(&place, image_id, &markers, &Cancel::new());
+        let _ = std::fs::remove_dir_all(&markers);
+        checked
+    });
     match checked {
         Ok(true) => None,
         Ok(false) => Some(format!(

@@ -8,7 +8,7 @@ use ratatui::text::{Line, Span};
 
 use super::rows::WHITE;
 use crate::base::log::Entry;
-use crate::base::log_files::{Filter, LogFiles, Position, Query};
+use crate::base::log_files::{Filter, LogFiles, Mark, Position, Query};
 use crate::base::term;
 use crate::base::text::cut;
 use crate::ui::log_view::conversation;
@@ -28,6 +28,8 @@ pub(super) struct LogLines {
     agent: String,
     /// Behind the last entry that was read.
     position: Option<Position>,
+    /// Of the file that this is in.
+    mark: Option<Mark>,
     lines: Vec<Line<'static>>,
     looked: Option<Instant>,
 }
@@ -36,7 +38,7 @@ impl LogLines {
     /// The log of an agent in this directory. Nothing is read yet.
     pub(super) fn of(dir: &Path, agent: &str) -> Self {
         let files = LogFiles::new(dir, agent);
-        Self { files, agent: agent.to_owned(), position: None, lines: Vec::new(), looked: None }
+        Self { files, agent: agent.to_owned(), position: None, mark: None, lines: Vec::new(), looked: None }
     }
 
     pub(super) fn agent(&self) -> &str {
@@ -57,12 +59,13 @@ impl LogLines {
         let filter = Filter::default();
         let query = Query { limit: KEPT, filter: &filter };
         let page = match &self.position {
-            Some(position) => self.files.after(position, query),
+            Some(position) => self.files.after(position, self.mark.as_ref(), query),
             None => self.files.last(query),
         };
         // What cannot be read now may be at the next look.
         let Ok(page) = page else { return };
         self.position = page.cursor.or(self.position.take());
+        self.mark = page.mark;
         let texts =
             page.entries.into_iter().flat_map(|entry| conversation(&Entry::from_stored(entry), &self.agent, STYLE));
         self.lines.extend(texts.flat_map(|text| text.split('\n').map(line).collect::<Vec<_>>()));

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use action_llama::base::clock::UnixMs;
-use action_llama::base::log_files::{Filter, LogFiles, Pattern, Position, Query};
+use action_llama::base::log_files::{Filter, LogFiles, Mark, Pattern, Position, Query};
 use action_llama::scheduler::lock::ProjectLock;
 use serde_json::{Value, json};
 
@@ -124,13 +124,16 @@ pub(crate) fn log_api(project: &Path, request: &Request) -> Option<Answer> {
     let (files, query) = (LogFiles::new(&project.join(".al/logs"), name), Query { limit, filter: &filter });
     let position = |parameter: &str| request.query(parameter).map(|cursor| Position::parse(cursor).unwrap());
     let page = match (position("cursor"), position("back_cursor")) {
-        (Some(cursor), _) => files.after(&cursor, query),
+        (Some(cursor), _) => files.after(&cursor, request.query("file").map(Mark::from_text).as_ref(), query),
         (None, Some(back)) => files.before(&back, query),
         (None, None) => files.last(query),
     };
     let page = page.unwrap();
     let text = |position: Option<Position>| position.map(|position| position.to_string());
     let mut answer = json!({"entries": page.entries, "cursor": text(page.cursor), "hasMore": page.has_more});
+    if request.query("file").is_some() {
+        answer["file"] = json!(page.mark.map(|mark| mark.to_string()));
+    }
     if request.query("cursor").is_none() {
         answer["backCursor"] = json!(text(page.back));
     }

@@ -306,14 +306,25 @@ impl Project {
         let label = format!("label={}", self.label());
         let (_, ids, _) = try_docker(&["ps", "-aq", "--filter", &label]);
         let ids: Vec<&str> = ids.split_whitespace().collect();
+        let mut images = String::new();
         if !ids.is_empty() {
+            (_, images, _) = try_docker(&[&["container", "inspect", "--format", "{{.Image}}"], &ids[..]].concat());
             try_docker(&[&["rm", "-f"], &ids[..]].concat());
         }
+        // The project's base has one tag for each project.
         let of_prefix = format!("reference=al-{}-*", self.prefix);
-        let (_, names, _) = try_docker(&["images", "--filter", &of_prefix, "--format", "{{.Repository}}:{{.Tag}}"]);
+        let of_project = format!("reference=al-project-base:{}", self.hash());
+        let list = ["images", "--filter", &of_prefix, "--filter", &of_project, "--format", "{{.Repository}}:{{.Tag}}"];
+        let (_, names, _) = try_docker(&list);
         let names: Vec<&str> = names.split_whitespace().collect();
         if !names.is_empty() {
             try_docker(&[&["rmi", "-f"], &names[..]].concat());
+        }
+        // Those that a run went on with while their names went to newer ones.
+        for image in images.split_whitespace() {
+            if try_docker(&["image", "inspect", "--format", "{{len .RepoTags}}", image]).1 == "0" {
+                try_docker(&["rmi", image]);
+            }
         }
         for dir in self.staging() {
             let _ = fs::remove_dir_all(dir);

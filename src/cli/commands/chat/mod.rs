@@ -11,7 +11,7 @@ use shims::wire::usage::Usage;
 
 use crate::base::error::{ConfigError, UsageError};
 use crate::base::prompt::Interrupted;
-use crate::base::term::{Stream, Style};
+use crate::base::term::{Stream, Style, stdout};
 use crate::base::text::printable;
 use crate::base::{Cancel, Masker};
 use crate::cli::args::Chat;
@@ -108,7 +108,7 @@ fn view(
     }
     let on_terminal = io::stdout().is_terminal();
     let aside: (Box<dyn io::Write>, Stream) = match on_terminal {
-        true => (Box::new(io::stdout()), Stream::Stdout),
+        true => (Box::new(stdout()), Stream::Stdout),
         false => (Box::new(io::stderr()), Stream::Stderr),
     };
     let answers = if args.message.is_some() && !on_terminal { Answers::Whole } else { Answers::Streamed };
@@ -118,7 +118,7 @@ fn view(
         signals: signals.clone(),
         turn: Cancel::new(),
         dir: subject.dir.clone(),
-        page: Page::new(answers, Box::new(io::stdout()), aside.0, Style::of(aside.1), masker),
+        page: Page::new(answers, Box::new(stdout()), aside.0, Style::of(aside.1), masker),
         usage: Usage::default(),
     })
 }

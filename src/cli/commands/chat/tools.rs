@@ -11,6 +11,7 @@ use shims::wire::secret_variable;
 use super::subject::Subject;
 use crate::base::Secret;
 use crate::base::error::CredentialError;
+use crate::base::files::in_temporary_dir;
 use crate::cli::site::Site;
 use crate::credentials::Store;
 use crate::credentials::store::Fields;
@@ -47,9 +48,10 @@ impl Tools {
         groups: ToolGroups,
         warn: &mut dyn FnMut(&str),
     ) -> Result<Self> {
-        let temp = std::env::temp_dir();
-        PrivateDir::remove_dead(&temp, KIND);
-        let scratch = PrivateDir::create(&temp, KIND)?;
+        let scratch = in_temporary_dir(|temp| {
+            PrivateDir::remove_dead(temp, KIND);
+            PrivateDir::create(temp, KIND)
+        })?;
         let mut tools = Self {
             groups,
             environment: without_secret_variables(&site.environment),

@@ -14,7 +14,7 @@ use crate::base::clock::UnixMs;
 use crate::base::error::UsageError;
 use crate::base::log::Entry;
 use crate::base::log_files::{Day, Filter, LogFiles, Object, Pattern, Position};
-use crate::base::term::{Stream, Style};
+use crate::base::term::{Stream, Style, stdout};
 use crate::base::text::printable_json;
 use crate::base::worker;
 use crate::cli::args::Logs;
@@ -22,7 +22,7 @@ use crate::cli::ctrl_c;
 use crate::cli::gateway_client::trouble;
 use crate::cli::site::Site;
 use crate::ui::log_view::{conversation, everything, raw};
-use source::{At, Back, LARGEST_PAGE, Log, Page, Subject};
+use source::{At, Back, LARGEST_PAGE, Log, Page, Reading, Subject};
 
 mod source;
 mod when;
@@ -71,7 +71,7 @@ pub(crate) fn run(args: Logs) -> Result<u8> {
     bound(&mut subject.filter, &args, &site.environment)?;
     subject.filter.pattern = args.grep.as_deref().map(Pattern::parse).transpose().map_err(UsageError)?;
     let view = View { form, style: Style::of(Stream::Stdout), name: subject.name.clone() };
-    let log = Log::of(site, subject)?;
+    let log = Log::of(site, subject, if args.follow { Reading::Following } else { Reading::Once })?;
     let first = log.page(At::End, args.lines)?;
     if args.follow {
         return follow_until_interrupted(log, view, first, args.lines, day);
@@ -80,7 +80,7 @@ pub(crate) fn run(args: Logs) -> Result<u8> {
         bail!(problem);
     }
     if show_last(&log, &view, first, args.lines)?.count == 0 && form != Form::Json {
-        writeln!(std::io::stdout(), "No log entries found for \"{}\".", args.agent)?;
+        writeln!(stdout(), "No log entries found for \"{}\".", args.agent)?;
     }
     Ok(0)
 }
@@ -167,7 +167,7 @@ impl View {
             shown += usize::from(!lines.is_empty());
             lines.iter().for_each(|line| text += &format!("{line}\n"));
         }
-        std::io::stdout().write_all(text.as_bytes())?;
+        stdout().write_all(text.as_bytes())?;
         Ok(shown)
     }
 

@@ -2,15 +2,12 @@
 //! that reading can go on with the other one at any time.
 
 use std::cell::RefCell;
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::MetadataExt as _;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::OWN_LOGS;
-use crate::base::log_files::{self, Day, Filter, LogFiles, Object, Position, Query};
+use crate::base::log_files::{Filter, LogFiles, Mark, Object, Position, Query};
 use crate::base::text::percent_encode;
 use crate::cli::gateway_client::{Contact, GatewayClient};
 use crate::cli::site::Site;
@@ -61,13 +58,22 @@ pub(super) enum Back {
     Unsaid,
 }
 
+/// How long a log is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reading {
+    Once,
+    /// As long as it grows, whatever becomes of its files.
+    Following,
+}
+
 /// A log, wherever it is.
 pub(super) struct Log {
     pub(super) site: Site,
     pub(super) subject: Subject,
     contact: Contact,
-    /// The file that was read last, open so that no later one can be taken for it.
-    last: RefCell<Option<(Day, File)>>,
+    reading: Reading,
+    /// The file that was read last, so that no later one is taken for it.
+    mark: RefCell<Option<Mark>>,
 }
 
 impl Log {
@@ -75,9 +81,9 @@ impl Log {
     ///
     /// # Errors
     /// When the configuration or the lock cannot be used.
-    pub(super) fn of(site: Site, subject: Subject) -> Result<Self> {
+    pub(super) fn of(site: Site, subject: Subject, reading: Reading) -> Result<Self> {
         let contact = Contact::to(&site)?;
-        Ok(Self { site, subject, contact, last: RefCell::default() })
+        Ok(Self { site, subject, contact, reading, mark: RefCell::default() })
     }
 
     /// The files on this machine.
@@ -98,10 +104,7 @@ impl Log {
     pub(super) fn page(&self, at: At<'_>, limit: usize) -> Result<Page> {
         let limit = limit.min(LARGEST_PAGE);
         match self.contact.ask(&self.site, |client| self.page_of_gateway(client, at, limit))? {
-            Some(page) => {
-                self.last.take();
-                Ok(page)
-            }
+            Some(page) => Ok(page),
             None => self.page_of_files(at, limit),
         }
     }
@@ -111,12 +114,13 @@ impl Log {
         let query = Query { limit, filter: &self.subject.filter };
         let position = |cursor: &str| Position::parse(cursor).context("the cursor of the log is malformed");
         let page = match at {
-            At::End => self.last_page(&files, query),
+            At::End => files.last(query),
             At::Before(cursor) => files.before(&position(cursor)?, query),
-            At::After(cursor) => self.page_after(&files, position(cursor)?, query),
+            At::After(cursor) => files.after(&position(cursor)?, self.mark.borrow().as_ref(), query),
         };
         let page =
             page.with_context(|| format!("read the log {} in {}", self.subject.name, self.site.log_dir().display()))?;
+        self.remember(at, page.mark);
         Ok(Page {
             entries: page.entries,
             cursor: page.cursor.map(|cursor| cursor.to_string()),
@@ -126,34 +130,11 @@ impl Log {
         })
     }
 
-    fn last_page(&self, files: &LogFiles, query: Query<'_>) -> io::Result<log_files::Page> {
-        let page = files.last(query)?;
-        if let Some(Position { day, .. }) = &page.cursor {
-            self.last.replace(files.open(day)?.map(|file| (day.clone(), file)));
+    /// Keeps the mark of the file in which a page ends that reading goes on from.
+    fn remember(&self, at: At<'_>, mark: Option<Mark>) {
+        if !matches!(at, At::Before(_)) {
+            self.mark.replace(mark);
         }
-        Ok(page)
-    }
-
-    /// What is after a place, or from the beginning of the file on when another one has taken its place.
-    fn page_after(&self, files: &LogFiles, mut from: Position, query: Query<'_>) -> io::Result<log_files::Page> {
-        // Opened before it is read: one that takes its place in between is noticed the next time.
-        let mut current = files.open(&from.day)?;
-        if let (Some((day, last)), Some(current)) = (&*self.last.borrow(), &current)
-            && *day == from.day
-            && !is_same(last, current)?
-        {
-            from.offset = 0;
-        }
-        let page = files.after(&from, query)?;
-        let day = page.cursor.as_ref().map_or(&from.day, |cursor| &cursor.day);
-        if *day != from.day {
-            current = files.open(day)?;
-        }
-        // While there is none, the one before is remembered.
-        if let Some(file) = current {
-            self.last.replace(Some((day.clone(), file)));
-        }
-        Ok(page)
     }
 
     fn page_of_gateway(&self, client: &GatewayClient, at: At<'_>, limit: usize) -> Result<Page> {
@@ -171,6 +152,7 @@ impl Log {
             (None, None) if entries.len() >= limit => Back::Unsaid,
             (_, None) => Back::Beginning,
         };
+        self.remember(at, text("file").as_deref().map(Mark::from_text));
         // A gateway that cannot choose instances of this log leaves it to us.
         let wanted = entries.iter().filter_map(Value::as_object).filter(|entry| self.subject.filter.matches(entry));
         Ok(Page {
@@ -195,6 +177,10 @@ impl Log {
             At::Before(cursor) => path += &format!("&back_cursor={}", percent_encode(cursor)),
             At::After(cursor) => path += &format!("&cursor={}", percent_encode(cursor)),
         }
+        if self.reading == Reading::Following && !matches!(at, At::Before(_)) {
+            let mark = self.mark.borrow().as_ref().map_or_else(|| "none".to_owned(), Mark::to_string);
+            path += &format!("&file={}", percent_encode(&mark));
+        }
         for (name, time) in [("after", filter.after), ("before", filter.before)] {
             path += &time.map(|time| format!("&{name}={}", time.0)).unwrap_or_default();
         }
@@ -203,9 +189,4 @@ impl Log {
         }
         path
     }
-}
-
-fn is_same(one: &File, other: &File) -> io::Result<bool> {
-    let (one, other) = (one.metadata()?, other.metadata()?);
-    Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
 }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::control::{message, path_part};
 use crate::base::clock::UnixMs;
 use crate::base::error::{Trouble, UsageError, render};
+use crate::base::term::stdout;
 use crate::base::text::{percent_encode, printable, printable_json};
 use crate::cli::args::{QueueClear, QueueDrop, QueueList, QueueRetry, QueueShow};
 use crate::cli::gateway_client::{GatewayClient, ask_if_running, trouble};
@@ -115,7 +116,7 @@ pub(crate) fn list(args: QueueList) -> Result<u8> {
     let wanted = Wanted { agent: args.agent.as_deref(), state: args.state.as_deref(), limit: None };
     let answer = with_items(&site, |items| items.list(&wanted))?;
     let items = answer["items"].as_array().map(Vec::as_slice).unwrap_or_default();
-    let mut out = std::io::stdout();
+    let mut out = stdout();
     match (args.json, items) {
         (true, _) => print_json(&answer)?,
         (false, []) => writeln!(out, "No work items.")?,
@@ -133,7 +134,7 @@ pub(crate) fn show(args: QueueShow) -> Result<u8> {
     let id = parse_id(&args.id)?;
     let site = open(&args.project, args.env.as_deref())?;
     let item = with_items(&site, |items| items.show(id))?;
-    writeln!(std::io::stdout(), "{}", printable_json(&serde_json::to_string_pretty(&item)?))?;
+    writeln!(stdout(), "{}", printable_json(&serde_json::to_string_pretty(&item)?))?;
     Ok(0)
 }
 
@@ -161,7 +162,7 @@ pub(crate) fn retry(args: QueueRetry) -> Result<u8> {
         ids.iter().try_for_each(|id| tried.one(&site, *id, args.json, &retry))?;
     }
     if tried.ids.is_empty() && !args.json {
-        writeln!(std::io::stdout(), "No dead letters.")?;
+        writeln!(stdout(), "No dead letters.")?;
     }
     tried.finish(args.json)
 }
@@ -248,12 +249,12 @@ fn tell(answer: &Value, json: bool) -> Result<()> {
     if json {
         return print_json(answer);
     }
-    writeln!(std::io::stdout(), "{}", printable(answer["message"].as_str().unwrap_or_default()))?;
+    writeln!(stdout(), "{}", printable(answer["message"].as_str().unwrap_or_default()))?;
     Ok(())
 }
 
 fn print_json(value: &Value) -> Result<()> {
-    writeln!(std::io::stdout(), "{}", printable_json(&value.to_string()))?;
+    writeln!(stdout(), "{}", printable_json(&value.to_string()))?;
     Ok(())
 }
 

@@ -1,13 +1,14 @@
 //! `al run`: one agent, once; by the project's scheduler when one runs (scheduler.md §15.2), else in this process (§15.3).
 
-use std::io::Write as _;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use crossbeam_channel::{Receiver, bounded};
 use shims::session::error::Kind;
 use shims::wire::exit;
+use shims::wire::run_file::TriggerKind;
 
+use crate::base::term::stdout;
 use crate::base::text::printable;
 use crate::cli::args::Run;
 use crate::cli::site::Site;
@@ -20,6 +21,7 @@ use crate::scheduler::handle::{Event, Handle};
 use crate::scheduler::lock::ProjectLock;
 use crate::scheduler::once::{Finished, Root, run_once};
 use crate::setup::doctor::{self, Options, Scope, Strictness, Verbosity};
+use crate::ui;
 use crate::ui::json_events::JsonEvents;
 use crate::ui::summary::Summary;
 use interrupt::Interrupt;
@@ -48,13 +50,15 @@ pub(crate) fn run(args: Run) -> Result<u8> {
     let interrupt = Interrupt::listen(sender.clone())?;
     let done = carry_out(&args, &view, &interrupt, &Handle::new(sender), &events);
     match (done, interrupt.signal()) {
+        // Whoever was to read the result did not get it.
+        (Ok(0), _) if ui::output_is_lost() => Ok(FAILED),
         (Ok(status), _) => Ok(status),
         // What failed, failed because of the signal.
         (Err(_), Some(signal)) => {
-            view.interrupted(&failure(&args.agent, format!("interrupted by signal {signal}")));
+            view.interrupted(&failure(&args.agent, wished(&args), format!("interrupted by signal {signal}")));
             Ok(status_of_signal(signal))
         }
-        (Err(error), None) => match view.failed(&failure(&args.agent, format!("{error:#}")), &error) {
+        (Err(error), None) => match view.failed(&failure(&args.agent, wished(&args), format!("{error:#}")), &error) {
             Told::No => Err(error),
             Told::Yes => Ok(FAILED),
         },
@@ -66,7 +70,7 @@ pub(crate) fn usage_error(words: &[String], error: &str) {
     let is_run = words.first().is_some_and(|word| word == "run");
     if is_run && words.iter().any(|word| word == "--json") {
         let agent = words.iter().skip(1).find(|word| !word.starts_with('-')).cloned().unwrap_or_default();
-        JsonEvents::default().finish(&failure(&agent, error.to_owned()));
+        JsonEvents::default().finish(&failure(&agent, TriggerKind::Manual, error.to_owned()));
     }
 }
 
@@ -80,7 +84,7 @@ fn carry_out(args: &Run, view: &View, interrupt: &Interrupt, handle: &Handle, ev
     let shows_events = args.json;
     let told = move |message: &str| {
         if !shows_events {
-            let _ = writeln!(std::io::stdout(), "{}", printable(message));
+            ui::show(&format!("{}\n", printable(message)));
         }
     };
     match scheduled::run(&site, wish, &trigger, view.observer(), told, &interrupt.token)? {
@@ -101,7 +105,7 @@ fn carry_out(args: &Run, view: &View, interrupt: &Interrupt, handle: &Handle, ev
     let options =
         Options { scope: Scope::Run(&args.agent), strictness: Strictness::Normal, exposure: Exposure::Loopback };
     let report = doctor::check(loaded, &credentials, &options)?;
-    report.conclude(Verbosity::Silent, &mut std::io::stdout(), &mut std::io::stderr())?;
+    report.conclude(Verbosity::Silent, &mut stdout(), &mut std::io::stderr())?;
 
     let reruns = match trigger {
         Trigger::Manual { .. } => Reruns::UpTo(loaded.project.settings.max_reruns),
@@ -203,7 +207,18 @@ fn remedy(kind: Kind) -> &'static str {
     }
 }
 
+/// What the run was to be triggered by, before that is read.
+fn wished(args: &Run) -> TriggerKind {
+    if args.webhook.is_some() { TriggerKind::Webhook } else { TriggerKind::Manual }
+}
+
 /// The summary when nothing was run.
-fn failure(agent: &str, error: String) -> Summary {
-    Summary { agent: agent.to_owned(), result: RunResult::Error.as_str(), error: Some(error), ..Summary::default() }
+fn failure(agent: &str, trigger: TriggerKind, error: String) -> Summary {
+    Summary {
+        agent: agent.to_owned(),
+        result: RunResult::Error.as_str(),
+        trigger: trigger.as_str(),
+        error: Some(error),
+        ..Summary::default()
+    }
 }

@@ -13,6 +13,7 @@ use crate::base::crash;
 use crate::base::error::ConfigError;
 use crate::base::files::{absolute_lexically, current_dir};
 use crate::base::log::Log;
+use crate::base::term::stdout;
 use crate::base::worker;
 use crate::cli::args::Start;
 use crate::cli::interaction::Interaction;
@@ -44,7 +45,7 @@ struct ToStreams;
 
 impl Teller for ToStreams {
     fn say(&mut self, text: &str) -> Result<()> {
-        Ok(writeln!(std::io::stdout(), "{text}")?)
+        Ok(writeln!(stdout(), "{text}")?)
     }
 
     fn warn(&mut self, text: &str) -> Result<()> {
@@ -117,7 +118,7 @@ fn check(
 ) -> Result<()> {
     let options = Options { scope: Scope::Project, strictness: Strictness::Normal, exposure };
     let report = doctor::check(loaded, credentials, &options)?;
-    let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
+    let (mut out, mut err) = (stdout(), std::io::stderr());
     match Interaction::of(headless, environment) {
         Interaction::Nobody => report.conclude(Verbosity::Silent, &mut out, &mut err)?,
         Interaction::Person => {
