@@ -284,6 +284,19 @@ fn an_image_that_does_not_build_is_one_clear_message() {
 
 #[test]
 #[cfg_attr(no_docker, ignore = "AL_TEST_NO_DOCKER is set")]
+fn the_limit_of_a_preflight_step_counts_and_the_doctor_says_nothing_else() {
+    let project = Project::new();
+    let agent = project.worker("dev");
+    let steps = "schedule = \"@daily\"\n[[preflight]]\nprovider = \"shell\"\ntimeout = 1\nparams = { command = \"sleep 30; true\" }\n";
+    project.configure(&agent, steps);
+    let done = project.run(&agent, &["exit 0"]);
+    assert!(done.expect(1).stdout.contains("stopped after 1 seconds, the step's timeout"), "{}", done.stdout);
+    let doctor = project.al(&["doctor", "-H", "--skip-host"]).run();
+    assert!(!doctor.expect(0).stdout.contains("preflight"), "{}", doctor.stdout);
+}
+
+#[test]
+#[cfg_attr(no_docker, ignore = "AL_TEST_NO_DOCKER is set")]
 fn all_lines_arrive_however_fast_the_run_ends() {
     let project = Project::with_settings("maxReruns = 0");
     let agent = project.worker("dev");
