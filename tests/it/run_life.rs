@@ -297,6 +297,19 @@ fn the_limit_of_a_preflight_step_counts_and_the_doctor_says_nothing_else() {
 
 #[test]
 #[cfg_attr(no_docker, ignore = "AL_TEST_NO_DOCKER is set")]
+fn an_agent_that_only_al_run_starts_is_told_how_to_please_the_doctor() {
+    let project = Project::new();
+    let agent = project.worker("dev");
+    let doctor = || project.al(&["doctor", "-H", "--skip-host"]).run();
+    let told = "or disable it with `scale = 0`: `al run` starts it all the same";
+    assert!(doctor().expect(1).stderr.contains(told), "{}", doctor().stderr);
+    project.configure(&agent, "scale = 0\n");
+    doctor().expect(0);
+    project.run(&agent, &["exit 7"]).expect(7);
+}
+
+#[test]
+#[cfg_attr(no_docker, ignore = "AL_TEST_NO_DOCKER is set")]
 fn all_lines_arrive_however_fast_the_run_ends() {
     let project = Project::with_settings("maxReruns = 0");
     let agent = project.worker("dev");
