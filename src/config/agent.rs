@@ -268,7 +268,7 @@ impl Checker<'_> {
         };
         if !raw.contains_key("schedule") && !has_triggers && scale > 0 {
             let message = "there is neither a schedule nor a trigger; write `schedule = \"…\"`, add [[webhooks]], or disable \
-                           it with `scale = 0`";
+                           it with `scale = 0`: `al run` starts it all the same";
             let finding = Finding::at(Severity::Error, &self.file, "schedule, webhooks", message);
             self.findings.push(finding.of(Rule::NoTrigger));
         }

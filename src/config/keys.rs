@@ -340,7 +340,7 @@ pub static KEYS: &[Key] = &[
     key("preflight[].provider", Agent, one_of(&["shell", "http", "git-clone"])),
     key("preflight[].required", Agent, FLAG),
     key("preflight[].params", Agent, Free),
-    later("preflight[].timeout", Agent, Int(1, UNBOUNDED)),
+    key("preflight[].timeout", Agent, Int(1, UNBOUNDED)),
     key("params", Agent, Free),
     key("hooks", Agent, Table),
     later("hooks.pre", Agent, LIST),

@@ -388,9 +388,11 @@ fn source_name<'t>(
     match table.get("source") {
         Some(Value::String(name)) => {
             if !sources.contains_key(name) {
+                // Most sources are called like their provider.
+                let kind = Provider::find(name).map_or("…", |provider| provider.name);
                 let message = format!(
-                    "source {} does not exist; sources in [webhooks]: {defined}; write one of them, or add [{}] to \
-                     config.toml",
+                    "source {} does not exist; sources in [webhooks]: {defined}; write one of them, or add [{}] with \
+                     type = \"{kind}\" to config.toml",
                     quoted(name),
                     dotted("webhooks", name)
                 );

@@ -65,11 +65,15 @@ pub fn check(kind: &str, field: &str, value: &str) -> Result<(), String> {
         _ => Ok(()),
     };
     // Control characters in the middle would end up in headers and variables.
-    let is_one_line = !matches!(field, "id_rsa" | "private_key" | "certificate" | "known_hosts");
-    if is_one_line && value.contains(char::is_control) {
+    if !has_lines(field) && value.contains(char::is_control) {
         return Err("It has to be one line without control characters.".to_owned());
     }
     fine
+}
+
+/// Whether the values of a field have several lines: keys and certificates.
+pub fn has_lines(field: &str) -> bool {
+    matches!(field, "id_rsa" | "private_key" | "certificate" | "known_hosts")
 }
 
 fn is_access_key(text: &str) -> bool {

@@ -1,6 +1,7 @@
 //! Makes the images of a project and remembers what is ready.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -8,10 +9,11 @@ use anyhow::{Result, anyhow};
 
 use super::assemble::user_dockerfile;
 use super::images::{AgentImage as ImageContent, Base, Layers, Origin, Ready, Settings, UserDockerfile};
-use super::life::AgentImage;
+use super::life::{AgentImage, log_dir};
 use super::observer::{Observer, Report};
 use crate::base::Cancel;
 use crate::base::error::AgentError;
+use crate::base::files::write_atomic;
 use crate::config::Project;
 use crate::docker::image::{self, Entrypoint, Images};
 use crate::docker::launch::Program;
@@ -24,6 +26,8 @@ pub struct ImageMaker {
     docker: Docker,
     dockerfile: Result<Option<UserDockerfile>>,
     observer: Arc<dyn Observer>,
+    /// Directory of the project's logs.
+    logs: PathBuf,
     /// Held while it is built: whoever needs it meanwhile waits.
     base: Mutex<Option<Base>>,
     /// By agent, held while its image is built: two runs that need the same image build it once.
@@ -46,6 +50,7 @@ impl ImageMaker {
             docker,
             dockerfile: user_dockerfile(&project.dir, "Dockerfile"),
             observer,
+            logs: log_dir(&project.dir),
             base: Mutex::default(),
             ready: Mutex::default(),
             replaced: Mutex::default(),
@@ -130,8 +135,19 @@ impl ImageMaker {
         content: &ImageContent,
         progress: &mut dyn FnMut(&str),
     ) -> Result<AgentImage> {
-        let ready = self.layers.ensure_agent(known, base, content, progress).map_err(failed)?;
+        let ready = self.layers.ensure_agent(known, base, content, progress).map_err(|error| {
+            let error = failed(error);
+            self.keep_failure(&content.agent, &error);
+            error
+        })?;
         Ok(self.use_of(&ready))
+    }
+
+    /// Keeps what the last failed build of an agent's image printed: a table has room for one line of it.
+    fn keep_failure(&self, agent: &AgentName, error: &anyhow::Error) {
+        // The error itself goes on its way whether it can be kept or not.
+        let _ = std::fs::create_dir_all(&self.logs);
+        let _ = write_atomic(&self.logs.join(format!("build-{agent}.log")), format!("{error:#}\n").as_bytes(), 0o600);
     }
 
     /// Removes images that others took the place of, as far as no container needs them. Not while something is built.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::base::error::one_line;
 use crate::base::ids::sha256_hex;
@@ -160,6 +160,7 @@ impl Layers {
         let aliases = if is_ours { vec![format!("{BASE}:{VERSION}"), format!("{BASE}:latest")] } else { Vec::new() };
         let ready = self
             .build(&name, &aliases, &[], &context, found, progress)
+            .map_err(|error| self.explain_base(error))
             .with_context(|| format!("build base image {name}"))?;
         Ok(base(ready, &name, true))
     }
@@ -314,6 +315,19 @@ impl Layers {
         let image = self.settings.image.as_deref().unwrap_or_default();
         let is_ours = image.is_empty() || image == BASE || image.starts_with("al-agent:");
         is_ours.then(|| primary(BASE))
+    }
+
+    /// Says what to do where the build failed because there is nothing to build on: the builder's own words are about
+    /// registries and host names.
+    fn explain_base(&self, error: anyhow::Error) -> anyhow::Error {
+        let base = &self.settings.base;
+        match image::inspect_one(&self.docker, base) {
+            Ok(None) => anyhow!(
+                "{error:#}\n  this machine has no image {base}, and it could not be fetched: let Docker reach its registry, or \
+                 set `[local] base` in config.toml to an image that is there (`docker images`)"
+            ),
+            _ => error,
+        }
     }
 
     fn base_digest(&self) -> String {

@@ -98,6 +98,17 @@ pub fn known(text: &str) -> Result<(CredentialRef, &'static CredentialType)> {
     }
 }
 
+/// Whether people and scripts may store this type.
+///
+/// # Errors
+/// When only provisioning writes it.
+pub fn check_addable(known: &CredentialType) -> Result<()> {
+    if known.id == "cloudflare_origin_cert" {
+        bail!(CredentialError(format!("\"{}\" is written by provisioning only", known.id)));
+    }
+    Ok(())
+}
+
 /// Removes a stored instance.
 ///
 /// # Errors
@@ -147,22 +158,31 @@ pub fn gather(
 ) -> Result<Fields> {
     let mut fields = Fields::new();
     let mut problems = Vec::new();
+    // What was given, but in vain: it has its problem already, and is not missing besides.
+    let mut in_vain = Vec::new();
     for (option, pairs) in [("--from-env", &inputs.from_env), ("--from-file", &inputs.from_file)] {
         for pair in pairs {
             match value(known, option, pair, environment) {
                 Ok((field, value)) => drop(fields.insert(field, value)),
-                Err(problem) => problems.push(problem),
+                Err(problem) => {
+                    problems.push(problem);
+                    in_vain.extend(pair.split_once('=').map(|(field, _)| field));
+                }
             }
         }
     }
     if let Some(text) = &inputs.stdin {
         match from_stdin(known, text) {
             Ok(more) => fields.extend(more),
-            Err(problem) => problems.push(problem),
+            Err(problem) => {
+                problems.push(problem);
+                in_vain.extend(known.fields.iter().map(|field| field.name));
+            }
         }
     }
     for field in known.fields {
         match fields.get(field.name).map(|value| value.expose().trim()) {
+            None | Some("") if in_vain.contains(&field.name) => {}
             None | Some("") if field.is_mandatory() => problems.push(format!("{}: is missing", field.name)),
             None | Some("") => {}
             Some(value) => {
@@ -189,10 +209,16 @@ pub fn gather(
 
 /// What to say when a credential cannot be asked for.
 pub fn needs_input(known: &CredentialType) -> CredentialError {
-    let first = known.fields.first().map_or("", |field| field.name);
+    let shown = known.fields.iter().filter(|field| field.is_mandatory() || format::has_lines(field.name));
+    let example: String = shown
+        .map(|field| match field.name {
+            name if format::has_lines(name) => format!(" --from-file {name}=my_{name}"),
+            name => format!(" --from-env {name}=MY_{}", name.to_uppercase()),
+        })
+        .collect();
     CredentialError(format!(
         "\"{}\" cannot be asked for without a terminal; give its fields ({}) with --from-env <field>=<VAR>, --from-file \
-         <field>=<path> or --stdin\n  for example: al creds add {} --from-env {first}=MY_VARIABLE",
+         <field>=<path> or --stdin\n  for example: al creds add {}{example}",
         known.id,
         field_names(known),
         known.id

@@ -82,6 +82,20 @@ fn what_a_template_needs_beside_its_files_is_said() {
     assert!(actions.starts_with("# mine Agent\n") && config(&project, "mine").starts_with("credentials = []\n"));
 }
 
+/// The first message that a template leads to, followed to the letter.
+#[test]
+fn what_the_doctor_says_about_a_missing_source_is_all_there_is_to_write() {
+    let project = Project::without_docker("");
+    project.al(&["agent", "new", "--type", "dev", "--name", "dev"]).run().expect(0);
+    let doctor = || project.al(&["doctor", "-H", "--skip-host", "--skip-creds"]).run();
+    let told = doctor().expect(1).stderr.clone();
+    let (_, advice) = told.split_once("or add [webhooks.github] with ").expect("an advice");
+    let (setting, _) = advice.split_once(" to config.toml").unwrap();
+    let settings = fs::read_to_string(project.root().join("config.toml")).unwrap();
+    project.write("config.toml", format!("{settings}\n[webhooks.github]\n{setting}\n"));
+    doctor().expect(0);
+}
+
 #[test]
 fn without_a_terminal_the_missing_flags_are_named() {
     let project = Project::without_docker("");

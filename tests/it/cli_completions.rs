@@ -121,6 +121,16 @@ fn the_manual_has_every_command() {
     }
     let page = project.al(&["man", "queue", "show"]).run().expect(0).stdout.clone();
     assert!(page.starts_with(".TH AL\\-QUEUE\\-SHOW 1 ") && !page.contains(".SS al run"));
+    for (words, synopsis) in [
+        ("", ".B al\n<command> [arguments] [options]\n"),
+        ("queue", ".B al queue\n<command> [arguments] [options]\n"),
+        ("queue show", ".B al queue show\n<id> [options]\n"),
+        ("doctor", ".B al doctor\n[options]\n"),
+    ] {
+        let words: Vec<&str> = ["man"].into_iter().chain(words.split_whitespace()).collect();
+        let page = project.al(&words).run().expect(0).stdout.clone();
+        assert!(page.contains(&format!(".SH SYNOPSIS\n{synopsis}.SH COMMANDS\n")), "{words:?}: {page}");
+    }
     project.al(&["man", "bogus"]).run().expect(1);
 }
 

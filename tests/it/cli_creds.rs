@@ -143,6 +143,56 @@ fn without_a_terminal_everything_that_is_missing_is_listed() {
     assert!(!root(&project).exists());
 }
 
+/// Whoever types the example after the message has done what was asked for.
+#[test]
+fn the_example_for_scripts_gives_everything_that_a_type_needs() {
+    let project = Project::without_docker("");
+    project.write("my_id_rsa", KEY);
+    project.write("my_private_key", KEY);
+    for (reference, value) in
+        [("git_ssh", "bot"), ("aws", "ABCDEFGHIJKLMNOP"), ("reddit_oauth", "x"), ("openai_key", "sk-1")]
+    {
+        let told = project.al(&["creds", "add", reference]).run();
+        let (_, example) = told.expect(1).stderr.trim_end().split_once("for example: al ").expect("an example");
+        let words: Vec<&str> = example.split(' ').chain(["--no-verify"]).collect();
+        let variables = words.iter().filter_map(|word| Some(word.split_once("=MY_")?.1));
+        let al = variables.fold(project.al(&words), |al, name| al.env(&format!("MY_{name}"), value));
+        assert_eq!(al.run().expect(0).stdout, format!("Credential \"{reference}\" saved.\n"), "{example}");
+    }
+}
+
+#[test]
+fn a_field_that_was_given_in_vain_is_complained_about_once() {
+    let project = Project::without_docker("");
+    for (option, problem) in [
+        ("--from-env=token=NOBODY", "token: the variable NOBODY is not set"),
+        ("--from-file=token=/nowhere", "token: /nowhere: No such file or directory (os error 2)"),
+    ] {
+        let done = project.al(&["creds", "add", "github_token", option]).run();
+        let expected = format!("Credential error: \"github_token\" has the fields token:\n  - {problem}\n");
+        assert_eq!(done.expect(1).stderr, expected);
+    }
+    let done = project.al(&["creds", "add", "git_ssh", "--stdin"]).stdin("x").run();
+    assert!(
+        done.expect(1).stderr.ends_with(":\n  - --stdin: is not a JSON object of the fields as strings\n"),
+        "{}",
+        done.stderr
+    );
+}
+
+#[test]
+fn what_only_provisioning_writes_cannot_be_added() {
+    let project = Project::without_docker("");
+    let add = ["creds", "add", "cloudflare_origin_cert:a.example"];
+    let object = r#"{"certificate":"c","private_key":"k"}"#;
+    let by_script = project.al(&[&add[..], &["--stdin", "--no-verify"]].concat()).stdin(object).run();
+    let (status, screen) = project.al(&add).on_pty().finish();
+    for text in [&by_script.expect(1).stderr, &screen.join("\n")] {
+        assert!(text.contains("\"cloudflare_origin_cert\" is written by provisioning only"), "{text}");
+    }
+    assert!(status == 1 && !root(&project).exists());
+}
+
 #[test]
 fn several_fields_come_as_a_json_object_and_old_ones_go() {
     let project = Project::without_docker("");

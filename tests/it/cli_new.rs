@@ -85,6 +85,17 @@ fn flags_say_which_model() {
 }
 
 #[test]
+fn what_a_project_with_a_server_of_its_own_still_lacks_is_said() {
+    let project = Project::without_docker("");
+    let done = project.al(&["new", "x", "-H", "--provider", "custom"]).run();
+    // The server may want no key; an address it has to have.
+    let told = "  Write the address of the server into config.toml: baseUrl = \"http://…\", below [model]\n";
+    assert!(done.expect(0).stdout.contains(told) && !done.stdout.contains("custom_key"), "{}", done.stdout);
+    let done = project.al(&["new", "y", "-H", "--provider", "xai"]).run();
+    assert!(!done.expect(0).stdout.contains("baseUrl"), "{}", done.stdout);
+}
+
+#[test]
 fn without_a_terminal_the_missing_flags_are_named() {
     let project = Project::without_docker("");
     let done = project.al(&["new", "x"]).run();

@@ -240,6 +240,26 @@ fn the_workflow_installs_al_and_has_the_pull_request_reviewed() {
     assert!(summary.contains("2 findings") && summary.contains("completed"), "{summary}");
 }
 
+/// The few lines for every other system, with the agent of the same page.
+#[test]
+#[cfg_attr(no_docker, ignore = "AL_TEST_NO_DOCKER is set")]
+fn the_lines_for_any_other_ci_run_the_agent_of_the_page() {
+    let project = Project::new();
+    let reader = Reader::new(&project, &["reviewer"]);
+    let page = page("docs/ci.md");
+    for name in ["config.toml", "agents/reviewer/agent-config.toml", "agents/reviewer/ACTIONS.md"] {
+        reader.place(&file(&page, name));
+    }
+    reader.write(
+        "agents/reviewer/mock.toml",
+        "version = 1\n[[turn]]\nexpect = { prompt_contains = \"Review the branch topic.\" }\ntext = \"Reviewed.\"\n",
+    );
+    let story = page.blocks().into_iter().find(|block| block.is_marked("story")).unwrap();
+    let variables = [("ANTHROPIC_KEY", "sk-ant-api-1"), ("TOKEN", "ghs_1"), ("BRANCH", "topic")];
+    let seen = reader.types(&story.text, &variables);
+    assert!(seen.contains("Reviewed.") && seen.contains(" completed ("), "{seen}");
+}
+
 /// Whether an answer is of the form that a page shows: the same members, texts up to an ellipsis.
 fn is_as_shown(shown: &Value, real: &Value) -> bool {
     match (shown, real) {

@@ -7,7 +7,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::support::al::{Running, hangups_count};
-use crate::support::docker::{containers, docker, inspect, try_docker};
+use crate::support::docker::{BASE, containers, docker, inspect, try_docker};
 use crate::support::project::Project;
 use crate::support::wait;
 
@@ -280,6 +280,57 @@ fn an_image_that_does_not_build_is_one_clear_message() {
     done.expect(1);
     assert!(done.stderr.contains("missing.txt"), "{}", done.stderr);
     project.assert_clean();
+}
+
+#[test]
+#[cfg_attr(no_docker, ignore = "AL_TEST_NO_DOCKER is set")]
+fn the_limit_of_a_preflight_step_counts_and_the_doctor_says_nothing_else() {
+    let project = Project::new();
+    let agent = project.worker("dev");
+    let steps = "schedule = \"@daily\"\n[[preflight]]\nprovider = \"shell\"\ntimeout = 1\nparams = { command = \"sleep 30; true\" }\n";
+    project.configure(&agent, steps);
+    let done = project.run(&agent, &["exit 0"]);
+    assert!(done.expect(1).stdout.contains("stopped after 1 seconds, the step's timeout"), "{}", done.stdout);
+    let doctor = project.al(&["doctor", "-H", "--skip-host"]).run();
+    assert!(!doctor.expect(0).stdout.contains("preflight"), "{}", doctor.stdout);
+}
+
+#[test]
+#[cfg_attr(no_docker, ignore = "AL_TEST_NO_DOCKER is set")]
+fn an_agent_that_only_al_run_starts_is_told_how_to_please_the_doctor() {
+    let project = Project::new();
+    let agent = project.worker("dev");
+    let doctor = || project.al(&["doctor", "-H", "--skip-host"]).run();
+    let told = "or disable it with `scale = 0`: `al run` starts it all the same";
+    assert!(doctor().expect(1).stderr.contains(told), "{}", doctor().stderr);
+    project.configure(&agent, "scale = 0\n");
+    doctor().expect(0);
+    project.run(&agent, &["exit 7"]).expect(7);
+}
+
+/// The first thing that a machine without access to a registry shows.
+#[test]
+#[cfg_attr(no_docker, ignore = "AL_TEST_NO_DOCKER is set")]
+fn a_base_that_cannot_be_fetched_is_named_with_what_to_do() {
+    let project = Project::new();
+    let agent = project.worker("dev");
+    // An image of its own, so that nobody else's base is built anew. Nothing listens there.
+    let image = project.name("base");
+    project.write(
+        "config.toml",
+        format!("[model]\nprovider = \"mock\"\nmodel = \"echo\"\n[local]\nimage = \"{image}\"\nbase = \"127.0.0.1:1/no:1\"\n"),
+    );
+    let done = project.run(&agent, &[]);
+    let told = "\n  this machine has no image 127.0.0.1:1/no:1, and it could not be fetched: let Docker reach its registry, or set \
+                `[local] base` in config.toml to an image that is there (`docker images`)\n";
+    assert!(done.expect(1).stderr.ends_with(told), "{}", done.stderr);
+    project.assert_clean();
+    // A base that is there is not to blame.
+    project.write(&format!("agents/{agent}/Dockerfile"), "FROM al-agent:latest\nRUN exit 3\n");
+    project
+        .write("config.toml", format!("[model]\nprovider = \"mock\"\nmodel = \"echo\"\n[local]\nbase = \"{BASE}\"\n"));
+    let done = project.run(&agent, &[]);
+    assert!(!done.expect(1).stderr.contains("this machine has no image"), "{}", done.stderr);
 }
 
 #[test]

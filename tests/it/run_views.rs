@@ -161,6 +161,18 @@ fn a_github_runner_obeys_nothing_that_an_agent_prints() {
 }
 
 #[test]
+fn the_summary_of_a_run_that_was_not_started_has_no_empty_cell() {
+    let project = Project::without_docker("");
+    let path = project.outer().join("summary.md");
+    let al = project.al(&["run", "nobody"]).env("GITHUB_ACTIONS", "true").env("GITHUB_STEP_SUMMARY", &path);
+    al.run().expect(1);
+    let summary = fs::read_to_string(path).unwrap();
+    for row in ["| Instance | – |", "| Trigger | – |", "| Elapsed | 0.0s |", "| Exit status | – |"] {
+        assert!(summary.lines().any(|line| line == row), "{row}: {summary}");
+    }
+}
+
+#[test]
 #[cfg_attr(no_docker, ignore = "AL_TEST_NO_DOCKER is set")]
 fn a_github_runner_obeys_nothing_that_a_build_prints() {
     let project = Project::new();

@@ -2,6 +2,7 @@
 //! cannot be built; and each signal that ends the scheduler (scheduler.md §2.2, §2.4, §4.3, §4.4).
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -177,6 +178,11 @@ fn an_agent_whose_image_cannot_be_built_waits_and_no_other_does() {
     let shown = daemon.agent(&bad);
     assert_eq!(shown["state"], "error", "{shown}");
     assert!(shown["lastError"].as_str().unwrap().starts_with("Image build failed: "), "{shown}");
+    // What a table has no room for.
+    let kept = project.root().join(format!(".al/logs/build-{bad}.log"));
+    let printed = fs::read_to_string(&kept).unwrap();
+    assert!(printed.contains("Docker build failed (exit ") && printed.contains("exit 9"), "{printed}");
+    assert_eq!(kept.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(daemon.items("queued")[0]["agent"], bad.as_str());
     // Repaired, it does what waited.
     fs::remove_file(project.root().join(format!("agents/{bad}/Dockerfile"))).unwrap();

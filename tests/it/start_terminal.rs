@@ -106,6 +106,18 @@ fn the_frame_follows_the_size_of_the_terminal() {
     assert_eq!(tty.finish().status, 0);
 }
 
+/// Half of a number would be another number: `$0.` for a run that cost twelve dollars.
+#[test]
+fn what_a_run_cost_is_seen_whole_in_eighty_columns() {
+    let project = Project::with_settings(HOOK);
+    let dev = project.model_agent("dev", "version = 1\n[[turn]]\ntext = \"Done.\"\n");
+    project.configure(&dev, &format!("{ON_HOOK}\n[model]\nprovider = \"mock\"\nmodel = \"default\"\n"));
+    let tty = start(&project, &[], 24, 80);
+    tty.see_row(&[&dev, "Idle"]).type_in("r").see_row(&[&dev, "Idle", "Last: ", "tok $0.0000"]);
+    tty.type_in(CTRL_C);
+    assert_eq!(tty.finish().status, 0);
+}
+
 #[test]
 fn a_second_ctrl_c_kills_what_runs() {
     let (project, dev, _) = project();

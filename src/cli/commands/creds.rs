@@ -33,6 +33,7 @@ pub(crate) fn list(args: OnlyJson) -> Result<u8> {
 pub(crate) fn add(args: CredsAdd) -> Result<u8> {
     let environment = Environment::of_process();
     let (reference, known) = creds::known(&args.reference)?;
+    creds::check_addable(known)?;
     let store = store(&environment)?;
     let stdin = if args.stdin { Some(creds::read_stdin()?) } else { None };
     let inputs = Inputs { from_env: args.from_env, from_file: args.from_file, stdin };

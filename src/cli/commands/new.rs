@@ -139,7 +139,8 @@ fn write(typed: &str, target: &Target, model: &Model, credential: Credential, st
         }
         Credential::Unchanged => writeln!(out, "  {kind} is stored already, unchanged")?,
         Credential::Skipped => writeln!(out, "  {kind} is not stored; `al doctor` asks for it again")?,
-        Credential::NotAsked if credential_types::find(&kind).is_none() => {}
+        // A server of one's own may want none.
+        Credential::NotAsked if model.provider == "custom" || credential_types::find(&kind).is_none() => {}
         Credential::NotAsked if store.status(&reference)? == Status::Complete => {}
         Credential::NotAsked => writeln!(out, "  {kind} is not stored; add it with `al creds add {kind}`")?,
     }
@@ -150,6 +151,9 @@ fn write(typed: &str, target: &Target, model: &Model, credential: Credential, st
     scaffold::write(target, model, auth_type, &mut |path: &Path| {
         writeln!(stdout(), "  Wrote {}", path.display()).map_err(Into::into)
     })?;
+    if model.provider == "custom" && model.base_url.is_none() {
+        writeln!(out, "  Write the address of the server into config.toml: baseUrl = \"http://…\", below [model]")?;
+    }
     writeln!(
         out,
         "\n  Provider:    {}\n  Model:       {}\n  Credentials: {}/\n  Project:     {}/\n\nNext steps:\n  cd {}\n  al chat\n  al \

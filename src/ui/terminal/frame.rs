@@ -54,7 +54,7 @@ pub(super) struct Scene<'a> {
 pub(super) fn frame(scene: &Scene<'_>, columns: u16, rows: u16) -> Buffer {
     let height = usize::from(rows.max(1));
     let shown = match &scene.snapshot.scheduler {
-        Some(info) if !info.initializing => running(scene, info, height),
+        Some(info) if !info.initializing => running(scene, info, height, columns),
         _ => initializing(scene, height),
     };
     paint(&shown, columns.max(1), rows.max(1))
@@ -121,13 +121,13 @@ fn spinner(now: UnixMs) -> char {
 
 // The table.
 
-fn running(scene: &Scene<'_>, info: &SchedulerInfo, height: usize) -> Vec<Row> {
+fn running(scene: &Scene<'_>, info: &SchedulerInfo, height: usize, columns: u16) -> Vec<Row> {
     let agents: Vec<&AgentStatus> = scene.snapshot.agents.values().map(Arc::as_ref).collect();
     let needed = table::height(&agents);
     let mut above = header(scene, info, &agents);
     let mut below = below(scene, height.saturating_sub(above.len()), needed);
     let room = make_room(&mut above, &mut below, height, needed.min(TABLE_ROWS));
-    let table = table::table(&agents, scene.controls.place(), room, scene.now);
+    let table = table::table(&agents, scene.controls.place(), room, columns, scene.now);
     let mark = |row: Option<&mut Row>, sign: char, count: usize| {
         if let Some(row) = row.filter(|row| row.rank == Rank::Blank && count > 0) {
             *row = Row::styled(Rank::Blank, format!("  {sign} {count} more"), DIM);

@@ -12,12 +12,17 @@ use crate::base::clock::UnixMs;
 use crate::base::text::{cut, single_line};
 use crate::model::status::{AgentState, AgentStatus};
 
-/// Least width of the column of names, the mark of the selected one included.
-const NAME_WIDTH: usize = 12;
-const STATE_WIDTH: usize = 16;
-const ENABLED_WIDTH: usize = 10;
-const LAST_WIDTH: usize = 30;
-const USAGE_WIDTH: usize = 25;
+/// Cells of a row: mark and name, state, enabled, last run, usage, next run.
+const CELLS: usize = 6;
+/// The first cell that is a number.
+const FIRST_NUMBER: usize = 3;
+/// Widths of all columns but the last one, where there is room. That of names, the mark included, is a least one.
+const WIDTHS: [usize; CELLS - 1] = [12, 16, 10, 30, 25];
+/// What they are narrowed to before anything is left out, unless their cells need more: so that they do not move whenever
+/// a time gets a digit more.
+const NARROW: [usize; CELLS - 1] = [12, 9, 9, 21, 18];
+/// Blanks between narrowed columns.
+const GAP: usize = 2;
 /// Longest text below an agent, in characters.
 const DETAIL_CHARS: usize = 120;
 
@@ -34,13 +39,16 @@ pub(super) fn height(agents: &[&AgentStatus]) -> usize {
 }
 
 /// The part of the table that fits into so many rows and has the selected agent in it.
-pub(super) fn table(agents: &[&AgentStatus], selected: usize, room: usize, now: UnixMs) -> Table {
+pub(super) fn table(agents: &[&AgentStatus], selected: usize, room: usize, columns: u16, now: UnixMs) -> Table {
     let shown = window(agents, selected, room);
     let longest = agents.iter().map(|agent| agent.name.chars().count()).max().unwrap_or(0);
-    let width = NAME_WIDTH.max(longest + 3);
+    let visible = || agents.iter().enumerate().take(shown.end).skip(shown.start);
+    let cells: Vec<Cells> = visible().map(|(index, agent)| cells(agent, index == selected, now)).collect();
+    let columns = usize::from(columns);
+    let widths = widths(&cells, longest, columns);
     let mut rows = Vec::new();
-    for (index, agent) in agents.iter().enumerate().take(shown.end).skip(shown.start) {
-        rows.push(agent_row(agent, index == selected, width, now));
+    for ((index, agent), cells) in visible().zip(cells) {
+        rows.push(Row { is_selected: index == selected, ..Row::new(Rank::Kept, line(cells, widths, columns)) });
         rows.extend(detail(agent));
     }
     rows.truncate(room);
@@ -75,27 +83,53 @@ fn window(agents: &[&AgentStatus], selected: usize, room: usize) -> Range<usize>
     }
 }
 
-fn agent_row(agent: &AgentStatus, is_selected: bool, name_width: usize, now: UnixMs) -> Row {
+/// Texts of a row and how they look.
+type Cells = [(String, Style); CELLS];
+
+fn cells(agent: &AgentStatus, is_selected: bool, now: UnixMs) -> Cells {
     let mark = if is_selected { "▶ " } else { "  " };
     let (state, colour) = state(agent);
     let (enabled, enabled_colour) = if agent.enabled { ("Enabled", Color::Green) } else { ("Disabled", Color::Yellow) };
     let usage = agent.last_run_usage.map(format::usage).unwrap_or_default();
     let next = agent.next_run_at.map(|at| format!("Next: {}", format::until(at, now))).unwrap_or_default();
-    let line = Line::from(vec![
-        column(&format!("{mark}{}", single_line(&agent.name)), name_width, BOLD),
-        column(&state, STATE_WIDTH, PLAIN.fg(colour)),
-        column(enabled, ENABLED_WIDTH, PLAIN.fg(enabled_colour)),
-        column(&last(agent, now), LAST_WIDTH, DIM),
-        column(&usage, USAGE_WIDTH, DIM),
-        Span::styled(next, DIM),
-    ]);
-    Row { is_selected, ..Row::new(Rank::Kept, line) }
+    [
+        (format!("{mark}{}", single_line(&agent.name)), BOLD),
+        (state, PLAIN.fg(colour)),
+        (enabled.to_owned(), PLAIN.fg(enabled_colour)),
+        (last(agent, now), DIM),
+        (usage, DIM),
+        (next, DIM),
+    ]
 }
 
-/// A text in its column; what is too long for it is cut.
-fn column(text: &str, width: usize, style: Style) -> Span<'static> {
-    let text = cut(text, width.saturating_sub(1));
-    Span::styled(format!("{text:width$}"), style)
+/// Widths of the columns in so many columns of a terminal: the usual ones, or narrower ones when those do not fit.
+fn widths(rows: &[Cells], longest_name: usize, columns: usize) -> [usize; CELLS - 1] {
+    let longest = |cell: usize| rows.iter().map(|row| row[cell].0.chars().count()).max().unwrap_or(0);
+    let mut widths = WIDTHS;
+    widths[0] = widths[0].max(longest_name + 3);
+    if widths.iter().sum::<usize>() + longest(CELLS - 1) > columns {
+        for (cell, width) in widths.iter_mut().enumerate() {
+            *width = (*width).min(NARROW[cell].max(longest(cell) + GAP));
+        }
+    }
+    widths
+}
+
+/// A row. A number that does not fit as a whole is left out, with everything behind it: half of it would be another one.
+fn line(cells: Cells, widths: [usize; CELLS - 1], columns: usize) -> Line<'static> {
+    let mut spans = Vec::new();
+    let mut begin = 0;
+    for (index, (text, style)) in cells.into_iter().enumerate() {
+        let width = widths.get(index).copied();
+        let text = width.map_or(text.as_str(), |width| cut(&text, width.saturating_sub(1))).to_owned();
+        if index >= FIRST_NUMBER && begin + text.chars().count() > columns {
+            break;
+        }
+        let width = width.unwrap_or_default();
+        spans.push(Span::styled(format!("{text:width$}"), style));
+        begin += width;
+    }
+    Line::from(spans)
 }
 
 fn state(agent: &AgentStatus) -> (String, Color) {

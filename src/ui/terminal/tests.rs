@@ -130,10 +130,10 @@ fn lines_are_cut_where_there_is_less() {
         Gateway: :8080
         ──────────────────────────────────────────────────
 
-        ▶ dev       Running 1/2     Enabled   Last: 2m ago (45s)            1,500tok $0.
+        ▶ dev       Running 1/2  Enabled   Last: 2m ago (45s)   1,500tok $0.0123
           "reviewing PR #42"
-          docs      Idle (×3)       Disabled
-          reviewer  Error           Enabled   Last: 0s ago (2m5s)           1,234,567tok
+          docs      Idle (×3)    Disabled
+          reviewer  Error        Enabled   Last: 0s ago (2m5s)  1,234,567tok $0.1235
           Container exited with code 1
 
         ──────────────────────────────────────────────────
@@ -219,12 +219,12 @@ fn the_selected_agent_is_seen_in_a_terminal_of_any_height() {
         Gateway: :8080
         ──────────────────────────────────────────────────
 
-        ▶ agent-000 Idle            Enabled
-          agent-001 Idle            Enabled
-          agent-002 Idle            Enabled
-          agent-003 Idle            Enabled
-          agent-004 Idle            Enabled
-          agent-005 Idle            Enabled
+        ▶ agent-000 Idle     Enabled
+          agent-001 Idle     Enabled
+          agent-002 Idle     Enabled
+          agent-003 Idle     Enabled
+          agent-004 Idle     Enabled
+          agent-005 Idle     Enabled
           ↓ 194 more
         ──────────────────────────────────────────────────
         ↑/↓: Select agent • Space: Enable/Disable • Ctrl+C: Stop • ?
@@ -240,12 +240,12 @@ fn the_selected_agent_is_seen_in_a_terminal_of_any_height() {
         Gateway: :8080
         ──────────────────────────────────────────────────
           ↑ 98 more
-          agent-098 Idle            Enabled
-          agent-099 Idle            Enabled
-        ▶ agent-100 Idle            Enabled
-          agent-101 Idle            Enabled
-          agent-102 Idle            Enabled
-          agent-103 Idle            Enabled
+          agent-098 Idle     Enabled
+          agent-099 Idle     Enabled
+        ▶ agent-100 Idle     Enabled
+          agent-101 Idle     Enabled
+          agent-102 Idle     Enabled
+          agent-103 Idle     Enabled
           ↓ 96 more
         ──────────────────────────────────────────────────
         ↑/↓: Select agent • Space: Enable/Disable • Ctrl+C: Stop • ?
@@ -261,12 +261,12 @@ fn the_selected_agent_is_seen_in_a_terminal_of_any_height() {
         Gateway: :8080
         ──────────────────────────────────────────────────
           ↑ 194 more
-          agent-194 Idle            Enabled
-          agent-195 Idle            Enabled
-          agent-196 Idle            Enabled
-          agent-197 Idle            Enabled
-          agent-198 Idle            Enabled
-        ▶ agent-199 Idle            Enabled
+          agent-194 Idle     Enabled
+          agent-195 Idle     Enabled
+          agent-196 Idle     Enabled
+          agent-197 Idle     Enabled
+          agent-198 Idle     Enabled
+        ▶ agent-199 Idle     Enabled
 
         ──────────────────────────────────────────────────
         ↑/↓: Select agent • Space: Enable/Disable • Ctrl+C: Stop • ?
@@ -286,10 +286,10 @@ fn a_small_terminal_shows_what_matters_most() {
         &[],
         (80, 6),
         expect![[r#"
-        ▶ dev       Running 1/2     Enabled   Last: 2m ago (45s)            1,500tok $0.
+        ▶ dev       Running 1/2  Enabled   Last: 2m ago (45s)   1,500tok $0.0123
           "reviewing PR #42"
-          docs      Idle (×3)       Disabled
-          reviewer  Error           Enabled   Last: 0s ago (2m5s)           1,234,567tok
+          docs      Idle (×3)    Disabled
+          reviewer  Error        Enabled   Last: 0s ago (2m5s)  1,234,567tok $0.1235
           Container exited with code 1
         ↑/↓: Select agent • Space: Enable/Disable • Ctrl+C: Stop • ?: Help
     "#]],
@@ -299,7 +299,7 @@ fn a_small_terminal_shows_what_matters_most() {
         &[],
         (80, 2),
         expect![[r#"
-        ▶ dev       Running 1/2     Enabled   Last: 2m ago (45s)            1,500tok $0.
+        ▶ dev       Running 1/2  Enabled  Last: 2m ago (45s)   1,500tok $0.0123
         ↑/↓: Select agent • Space: Enable/Disable • Ctrl+C: Stop • ?: Help
     "#]],
     );
@@ -405,10 +405,10 @@ fn a_question_and_the_keys_have_their_places() {
         Gateway: :8080
         ──────────────────────────────────────────────────
 
-        ▶ dev       Running 1/2     Enabled   Last: 2m ago (45s)            1,500tok $0.
+        ▶ dev       Running 1/2  Enabled   Last: 2m ago (45s)   1,500tok $0.0123
           "reviewing PR #42"
-          docs      Idle (×3)       Disabled
-          reviewer  Error           Enabled   Last: 0s ago (2m5s)           1,234,567tok
+          docs      Idle (×3)    Disabled
+          reviewer  Error        Enabled   Last: 0s ago (2m5s)  1,234,567tok $0.1235
           Container exited with code 1
 
         ──────────────────────────────────────────────────
@@ -425,10 +425,10 @@ fn a_question_and_the_keys_have_their_places() {
         Gateway: :8080
         ──────────────────────────────────────────────────
 
-        ▶ dev       Running 1/2     Enabled   Last: 2m ago (45s)            1,500tok $0.
+        ▶ dev       Running 1/2  Enabled   Last: 2m ago (45s)   1,500tok $0.0123
           "reviewing PR #42"
-          docs      Idle (×3)       Disabled
-          reviewer  Error           Enabled   Last: 0s ago (2m5s)           1,234,567tok
+          docs      Idle (×3)    Disabled
+          reviewer  Error        Enabled   Last: 0s ago (2m5s)  1,234,567tok $0.1235
           Container exited with code 1
 
         ──────────────────────────────────────────────────
@@ -462,10 +462,10 @@ fn a_log_takes_the_place_of_what_was_recent_and_gets_the_rest_of_the_screen() {
         Gateway: :8080
         ──────────────────────────────────────────────────
 
-        ▶ dev       Running 1/2     Enabled   Last: 2m ago (45s)            1,500tok $0.
+        ▶ dev       Running 1/2  Enabled   Last: 2m ago (45s)   1,500tok $0.0123
           "reviewing PR #42"
-          docs      Idle (×3)       Disabled
-          reviewer  Error           Enabled   Last: 0s ago (2m5s)           1,234,567tok
+          docs      Idle (×3)    Disabled
+          reviewer  Error        Enabled   Last: 0s ago (2m5s)  1,234,567tok $0.1235
           Container exited with code 1
 
         ──────────────────────────────────────────────────
