@@ -105,8 +105,6 @@ fn a_run_in_flight_outlives_a_daemon_that_is_away_for_a_moment() {
 fn what_is_adopted_before_the_images_are_there_waits_for_them() {
     let project = Project::with_settings(HOOK);
     let agent = project.on_hook("dev", "");
-    let initial = project.agent("initial", "exit 0");
-    project.configure(&initial, NEVER);
     let (away, building) = (project.outer().join("away"), project.outer().join("building"));
     let path = project.docker_that(&format!(
         "build) while [ -e {} ]; do sleep 0.1; done;; *) if [ -e {} ]; then echo '{GONE}' >&2; exit 1; fi",
@@ -115,7 +113,7 @@ fn what_is_adopted_before_the_images_are_there_waits_for_them() {
     ));
     let port = free_port();
     let mut daemon = Daemon::launch(&project, port, &[], &[("PATH", &path)]);
-    daemon.wait_for("scheduler started").wait_for_initial_run(&initial);
+    daemon.wait_for("scheduler started");
     let task = format!("echo up; {GATE}; exit 42");
     daemon.post(&format!("/control/trigger/{agent}"), &json!({"prompt": task}));
     project.wait_said(&agent, "up");
@@ -124,6 +122,9 @@ fn what_is_adopted_before_the_images_are_there_waits_for_them() {
 
     fs::write(&building, "").unwrap();
     project.write(&format!("agents/{agent}/Dockerfile"), "FROM al-agent:latest\nRUN true\n");
+    let initial = project.agent("initial", "exit 0");
+    project.configure(&initial, NEVER);
+    project.write(&format!("agents/{initial}/Dockerfile"), "FROM al-agent:latest\nRUN true\n");
     let daemon = Daemon::launch(&project, port, &[], &[("PATH", &path)]);
     daemon.wait_for(&format!("{agent}: {instance} re-adopted"));
     fs::write(&away, "").unwrap();
@@ -140,8 +141,7 @@ fn what_is_adopted_before_the_images_are_there_waits_for_them() {
     let said = || project.logged(&agent, "output").iter().filter(|entry| entry["text"] == "up").count();
     wait::until("the rerun", said, |count| *count == 2);
     // Neither was it too early for the initial run.
-    let msg = format!("Starting {initial} container run (triggered by schedule)");
-    wait::until("the initial run", || project.logged(&initial, &msg).len(), |count| *count == 2);
+    daemon.wait_for(&format!("{initial}: running (schedule)"));
     daemon.post("/control/stop", &json!({"kill": true}));
     daemon.finish().expect(0);
     project.assert_clean();

@@ -159,11 +159,14 @@ fn a_base_image_that_cannot_be_built_ends_the_start_and_no_run() {
 fn a_stop_leaves_no_build_behind() {
     let project = Project::with_settings(HOOK);
     let agent = project.on_hook("dev", "");
-    project.write(&format!("agents/{agent}/Dockerfile"), "FROM al-agent:latest\nRUN sleep 60\n");
-    let daemon = Daemon::launch(&project, free_port(), &[], &[]);
-    daemon.wait_for("RUN sleep 60");
+    project.write(&format!("agents/{agent}/Dockerfile"), "FROM al-agent:latest\nRUN true\n");
+    let file = project.outer().join("build");
+    let path = project.docker_that(&format!("build) echo $$ > {}; exec sleep 60", file.display()));
+    let daemon = Daemon::launch(&project, free_port(), &[], &[("PATH", &path)]);
+    let builder = || fs::read_to_string(&file).unwrap_or_default().trim().to_owned();
+    wait::until("the build", builder, |pid| !pid.is_empty());
     daemon.stop().expect(0);
-    // The client removes what it made for itself when it ends.
+    assert!(!fs::exists(format!("/proc/{}", builder())).unwrap(), "it goes on");
     project.assert_clean();
 }
 
