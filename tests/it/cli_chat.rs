@@ -249,6 +249,20 @@ fn whether_the_model_sees_a_secret_in_output_is_told_as_it_is() {
 }
 
 #[test]
+fn secrets_of_several_credentials_in_output_are_all_named() {
+    let (llm, table) = server();
+    let project = project_of(&table);
+    agent_with_credentials(&project);
+    llm.play([bash("echo $GITHUB_TOKEN; cat $KEY").stream(), text("I see.").stream()]);
+    let key = project.outer().join("key");
+    fs::write(&key, KEY).unwrap();
+    let done = project.al(&["chat", "dev", "--yes", "-m", "Look"]).env("KEY", key).run();
+    let stderr = &done.expect(0).stderr;
+    let notice = "[what bash gave back contains secrets of custom and github_token; the model sees them]\n";
+    assert!(stderr.contains(notice), "{stderr}");
+}
+
+#[test]
 fn a_signal_leaves_nothing_behind() {
     let (llm, table) = server();
     let project = project_of(&table);

@@ -324,8 +324,9 @@ impl<'a> SessionLog<'a> {
                 "all models exhausted across all retry passes — every model was rate-limited or overloaded",
                 &[],
             ),
-            Notice::SecretInToolOutput { kind, tool, .. } => {
-                self.report.warn("secret in tool output", &[("type", kind.into()), ("tool", tool.into())]);
+            Notice::SecretInToolOutput { kinds, tool, .. } => {
+                let kinds = kinds.join(", ");
+                self.report.warn("secret in tool output", &[("type", kinds.as_str().into()), ("tool", tool.into())]);
             }
             Notice::Warning(text) => self.report.warn(text, &[]),
             Notice::RepeatedPermissionErrors => {
@@ -603,7 +604,11 @@ mod tests {
             Event::Notice(Notice::ParameterRejected { param: "store" }),
             Event::Notice(Notice::OutputLimit),
             Event::Notice(Notice::EmptyResponse),
-            Event::Notice(Notice::SecretInToolOutput { kind: "github_token", tool: "bash", redacted: false }),
+            Event::Notice(Notice::SecretInToolOutput {
+                kinds: &["github_token", "git_ssh"],
+                tool: "bash",
+                redacted: false,
+            }),
             Event::Notice(Notice::Warning("careful")),
             Event::Notice(Notice::RepeatedPermissionErrors),
         ]);
@@ -615,7 +620,7 @@ mod tests {
                 r#"warn provider rejected parameter {"param":"store"}"#,
                 "warn output limit reached {}",
                 "warn empty response {}",
-                r#"warn secret in tool output {"type":"github_token","tool":"bash"}"#,
+                r#"warn secret in tool output {"type":"github_token, git_ssh","tool":"bash"}"#,
                 "warn careful {}",
                 "error Aborting: repeated auth/permission failures — check credentials {}",
             ]

@@ -236,9 +236,10 @@ impl Page {
                 format!("[no model can be had; trying again in {}]", seconds(*delay))
             }
             Notice::ModelsGivenUp => "[no model can be had]".into(),
-            Notice::SecretInToolOutput { kind, tool, redacted } => {
-                let sees = if *redacted { "does not see it" } else { "sees it" };
-                format!("[what {tool} gave back contains a secret of {kind}; the model {sees}]")
+            Notice::SecretInToolOutput { kinds, tool, redacted } => {
+                let (what, it) = if kinds.len() == 1 { ("a secret", "it") } else { ("secrets", "them") };
+                let sees = if *redacted { "does not see" } else { "sees" };
+                format!("[what {tool} gave back contains {what} of {}; the model {sees} {it}]", kinds.join(" and "))
             }
             Notice::Warning(text) => format!("[{text}]"),
             Notice::RepeatedPermissionErrors => return,
