@@ -13,11 +13,12 @@ use crate::base::error::{ConfigError, UsageError};
 use crate::base::prompt::Interrupted;
 use crate::base::term::{Stream, Style};
 use crate::base::text::printable;
-use crate::base::{Cancel, Masker};
+use crate::base::{Cancel, Masker, crash};
 use crate::cli::args::Chat;
 use crate::cli::interaction::Interaction;
 use crate::cli::site::Site;
 use crate::ui::composer::{Composer, Typed};
+use crate::ui::is_hung_up;
 use crate::ui::summary::usage_text;
 
 mod context;
@@ -34,6 +35,8 @@ use subject::Subject;
 use tools::Tools;
 use view::{Answers, Consent, Page, View};
 
+/// Exit status when the terminal is closed, with or without SIGHUP.
+const HUNG_UP: u8 = 129;
 const SHORTCUTS: &str = "Shortcuts: Enter = send, Shift+Enter / Alt+Enter = new line, Ctrl+C = cancel, Ctrl+D = exit";
 
 /// Holds a conversation.
@@ -57,11 +60,14 @@ pub(crate) fn run(args: Chat) -> Result<u8> {
     let mut view = view(&args, interaction, wake, &signals, &subject, masker.clone())?;
     let input = input(&site, &subject, &tools, choices, masker)?;
     let session = Session::start(input, &mut view).map_err(ConfigError)?;
-    let mut conversation = Conversation { session, view, signals };
-    match args.message {
+    let mut conversation = Conversation { session, view, signals: signals.clone() };
+    let ended = match args.message {
         Some(message) => conversation.once(message),
         None => conversation.hold(&subject, &site),
-    }
+    };
+    signals.await_death();
+    // Whatever could not be read or printed, this is why. Of a hangup not everybody is told by a signal, or at once.
+    ended.or_else(|error| signals.ended().or_else(|| is_hung_up().then_some(HUNG_UP)).ok_or(error))
 }
 
 /// What cannot be without anything else being looked at.
@@ -195,7 +201,7 @@ impl Conversation {
                     Ok(Typed::Ended) => return Ok(0),
                     Ok(Typed::Interrupted) if self.signals.is_second_interrupt() => return Err(Interrupted.into()),
                     Ok(Typed::Interrupted) => continue,
-                    Err(error) => return self.signals.ended().ok_or(error),
+                    Err(error) => return Err(error),
                 },
             };
             let end = self.say(message)?;
@@ -236,6 +242,7 @@ impl Conversation {
     fn say(&mut self, message: String) -> Result<End> {
         let turn = self.signals.begin_turn();
         self.view.turn = turn.clone();
+        crash::point("chat-turn");
         let end = self.session.prompt(message, turn, &mut self.view);
         self.signals.end_turn();
         match self.view.page.take_failure() {
