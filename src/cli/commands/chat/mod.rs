@@ -22,6 +22,7 @@ use crate::ui::is_hung_up;
 use crate::ui::summary::usage_text;
 
 mod context;
+mod descendants;
 mod gateway;
 mod models;
 mod show;
@@ -245,6 +246,7 @@ impl Conversation {
         crash::point("chat-turn");
         let end = self.session.prompt(message, turn, &mut self.view);
         self.signals.end_turn();
+        descendants::reap();
         match self.view.page.take_failure() {
             Some(error) => Err(error.into()),
             None => Ok(end),

@@ -13,6 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals as Incoming;
 use signal_hook::low_level::emulate_default_handler;
 
+use super::descendants;
 use crate::base::{Cancel, worker};
 use crate::cli::ctrl_c::is_ignored;
 
@@ -161,6 +162,7 @@ impl Signals {
             (state.groups.clone(), std::mem::take(&mut state.directories), state.restore.take())
         };
         groups.close();
+        descendants::kill();
         directories.iter().for_each(|directory| drop(fs::remove_dir_all(directory)));
         if let Some(restore) = restore {
             restore();

@@ -8,6 +8,7 @@ use shims::session::ToolGroups;
 use shims::tool_environment::{set_credential_variables, set_up_https, set_up_ssh};
 use shims::wire::secret_variable;
 
+use super::descendants;
 use super::subject::Subject;
 use crate::base::Secret;
 use crate::base::error::CredentialError;
@@ -40,13 +41,14 @@ impl Tools {
     /// Prepares it. `warn` is told of listed credentials that are not stored.
     ///
     /// # Errors
-    /// A credential that cannot be read or used, or a directory that cannot be made.
+    /// A credential that cannot be read or used, a directory that cannot be made, or a system that refuses.
     pub(super) fn prepare(
         subject: &Subject<'_>,
         site: &Site,
         groups: ToolGroups,
         warn: &mut dyn FnMut(&str),
     ) -> Result<Self> {
+        descendants::adopt()?;
         let temp = std::env::temp_dir();
         PrivateDir::remove_dead(&temp, KIND);
         let scratch = PrivateDir::create(&temp, KIND)?;
@@ -106,6 +108,7 @@ impl Tools {
 impl Drop for Tools {
     fn drop(&mut self) {
         self.groups.close();
+        descendants::kill();
     }
 }
 
