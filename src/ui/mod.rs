@@ -18,6 +18,7 @@ pub mod headless;
 pub mod json_events;
 mod keyboard;
 pub mod log_view;
+pub mod markdown;
 pub mod queue;
 pub mod queue_view;
 mod raw_mode;

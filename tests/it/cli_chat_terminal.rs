@@ -354,6 +354,31 @@ fn a_terminal_that_can_only_print_gets_no_escape_sequence() {
 }
 
 #[test]
+fn markdown_is_shown_as_what_it_means_only_where_there_are_colours() {
+    let (llm, project) = bench();
+    let answer = "# Plan\n- **first** `ls`\n```sh\nls **\n```\nThat is 2**3.";
+    llm.play([text(answer).deltas_of(3).stream(), text(answer).deltas_of(3).stream()]);
+    let mut coloured = chat(&project, &[]);
+    coloured.type_in("go").type_in(ENTER).wait_for("That is 2**3.").wait_for("> ").type_in(CTRL_D);
+    let (status, screen) = coloured.finish();
+    assert_eq!(status, 0);
+    let at = screen.iter().position(|line| line == "Plan").unwrap_or_else(|| panic!("{screen:#?}"));
+    assert_eq!(screen[at + 1..at + 5], ["• first ls", "```sh", "ls **", "```"]);
+    let mut plain = project.al(&["chat", "dev"]).in_own_session().env("NO_COLOR", "1").on_pty();
+    plain
+        .wait_for(SHORTCUTS)
+        .wait_for("> ")
+        .type_in("go")
+        .type_in(ENTER)
+        .wait_for("That is")
+        .wait_for("> ")
+        .type_in(CTRL_D);
+    let (status, screen) = plain.finish();
+    assert_eq!(status, 0);
+    assert!(screen.join("\n").contains(answer), "{screen:#?}");
+}
+
+#[test]
 fn a_failed_request_is_told_and_the_conversation_goes_on() {
     let (llm, project) = bench();
     llm.play([Answer::error(400, "invalid_request_error", "no \u{1b}[2J such thing"), text("Better.").stream()]);

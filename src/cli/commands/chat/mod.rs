@@ -19,6 +19,7 @@ use crate::cli::interaction::Interaction;
 use crate::cli::site::Site;
 use crate::ui::composer::{Composer, Typed};
 use crate::ui::is_hung_up;
+use crate::ui::markdown::Markdown;
 use crate::ui::summary::usage_text;
 
 mod context;
@@ -119,13 +120,15 @@ fn view(
         false => (Box::new(io::stderr()), Stream::Stderr),
     };
     let answers = if args.message.is_some() && !on_terminal { Answers::Whole } else { Answers::Streamed };
+    let style = Style::of(aside.1);
+    let markdown = (on_terminal && style.colour).then(|| Markdown::new(style));
     Ok(View {
         composer,
         consent,
         signals: signals.clone(),
         turn: Cancel::new(),
         dir: subject.dir.clone(),
-        page: Page::new(answers, Box::new(io::stdout()), aside.0, Style::of(aside.1), masker),
+        page: Page::new(answers, Box::new(io::stdout()), aside.0, style, markdown, masker),
         usage: Usage::default(),
     })
 }
