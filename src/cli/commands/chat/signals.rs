@@ -72,7 +72,8 @@ impl Signals {
                 let ends = match signal {
                     SIGINT => shared.lock().interrupt(Instant::now()),
                     SIGQUIT => {
-                        shared.lock().end(SIGQUIT);
+                        // Nobody is woken: who reads keys would put the terminal into another mode after this.
+                        shared.lock().ending.get_or_insert(SIGQUIT);
                         shared.clean_up();
                         let _ = emulate_default_handler(SIGQUIT);
                         continue;
