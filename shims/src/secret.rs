@@ -49,8 +49,8 @@ pub struct Masker {
 /// What a [`Masker`] has found in a text.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Finding<'m> {
-    /// Label of one of the secrets.
-    pub label: &'m str,
+    /// Labels of the secrets, each once.
+    pub labels: Vec<&'m str>,
     /// Occurrences of all of them.
     pub count: u64,
     pub masked: String,
@@ -78,16 +78,18 @@ impl Masker {
     /// The secrets in a text; `None` when there is none.
     pub fn find(&self, text: &str) -> Option<Finding<'_>> {
         let mut masked = Cow::Borrowed(text);
-        let mut found: Option<(&str, u64)> = None;
+        let (mut labels, mut found) = (Vec::new(), 0);
         for (needle, label) in &self.needles {
             let count = masked.matches(needle.as_str()).count() as u64;
             if count > 0 {
                 masked = masked.replace(needle.as_str(), MASK).into();
-                let (first, before) = found.unwrap_or((label, 0));
-                found = Some((first, before + count));
+                found += count;
+                if !labels.contains(&label.as_str()) {
+                    labels.push(label);
+                }
             }
         }
-        found.map(|(label, count)| Finding { label, count, masked: masked.into_owned() })
+        (found > 0).then(|| Finding { labels, count: found, masked: masked.into_owned() })
     }
 
     /// The text without any of the secrets; borrowed when there was none.
@@ -235,9 +237,12 @@ mod tests {
         assert_eq!(masker.find("hunter2"), None);
         let masked = "a *** b *** c ***".to_owned();
         let text = "a hunter2-very-secret b hunter2-very-secret-token c hunter2-very-secret";
-        assert_eq!(masker.find(text), Some(Finding { label: "token", count: 3, masked }));
+        assert_eq!(masker.find(text), Some(Finding { labels: vec!["token", "key"], count: 3, masked }));
         let masked = "***".to_owned();
-        assert_eq!(masker.find("aHVudGVyMi12ZXJ5LXNlY3JldA=="), Some(Finding { label: "key", count: 1, masked }));
+        assert_eq!(
+            masker.find("aHVudGVyMi12ZXJ5LXNlY3JldA=="),
+            Some(Finding { labels: vec!["key"], count: 1, masked })
+        );
     }
 
     #[test]

@@ -4,6 +4,9 @@ use std::io::{self, IsTerminal as _, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::termios::tcgetattr;
 
 use crate::base::term::{Stream, Style};
 
@@ -15,6 +18,7 @@ pub mod headless;
 pub mod json_events;
 mod keyboard;
 pub mod log_view;
+pub mod markdown;
 pub mod queue;
 pub mod queue_view;
 mod raw_mode;
@@ -52,6 +56,23 @@ fn interactive() -> (Box<dyn Write>, Style) {
         (Box::new(io::stdout()), Style::of(Stream::Stdout))
     } else {
         (Box::new(io::stderr()), Style::of(Stream::Stderr))
+    }
+}
+
+/// Whether the terminal of standard input has been closed. Who has not been told by SIGHUP sees it in what fails.
+pub fn is_hung_up() -> bool {
+    tcgetattr(io::stdin()).err() == Some(Errno::IO)
+}
+
+/// Writes a few bytes where questions are asked, unless that would have to be waited for.
+fn put_unless_stuck(text: &str) {
+    let is_free = |fd: PollFd<'_>| poll(&mut [fd], Some(&Timespec::default())) == Ok(1);
+    let is_free = match io::stdout().is_terminal() {
+        true => is_free(PollFd::new(&io::stdout(), PollFlags::OUT)),
+        false => is_free(PollFd::new(&io::stderr(), PollFlags::OUT)),
+    };
+    if is_free {
+        let _ = put(&mut *interactive().0, text);
     }
 }
 

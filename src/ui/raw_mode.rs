@@ -52,11 +52,14 @@ impl RawMode {
         Ok(())
     }
 
-    /// Puts the terminal back as it was; a second time nothing happens. Does not wait for what is still being written.
-    pub(super) fn leave(&self) {
-        if self.is_on.swap(false, Ordering::SeqCst) {
+    /// Puts the terminal back as it was, unless that has been done; gives whether it was to be done. Does not wait for what
+    /// is still being written.
+    pub(super) fn leave(&self) -> bool {
+        let was_on = self.is_on.swap(false, Ordering::SeqCst);
+        if was_on {
             let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, &self.before);
         }
+        was_on
     }
 }
 

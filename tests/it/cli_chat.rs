@@ -249,6 +249,20 @@ fn whether_the_model_sees_a_secret_in_output_is_told_as_it_is() {
 }
 
 #[test]
+fn secrets_of_several_credentials_in_output_are_all_named() {
+    let (llm, table) = server();
+    let project = project_of(&table);
+    agent_with_credentials(&project);
+    llm.play([bash("echo $GITHUB_TOKEN; cat $KEY").stream(), text("I see.").stream()]);
+    let key = project.outer().join("key");
+    fs::write(&key, KEY).unwrap();
+    let done = project.al(&["chat", "dev", "--yes", "-m", "Look"]).env("KEY", key).run();
+    let stderr = &done.expect(0).stderr;
+    let notice = "[what bash gave back contains secrets of custom and github_token; the model sees them]\n";
+    assert!(stderr.contains(notice), "{stderr}");
+}
+
+#[test]
 fn a_signal_leaves_nothing_behind() {
     let (llm, table) = server();
     let project = project_of(&table);
@@ -266,6 +280,42 @@ fn a_signal_leaves_nothing_behind() {
         let process = Path::new("/proc").join(pid.trim());
         wait::until("end of the command", || process.exists(), |exists| !exists);
         fs::remove_file(pid_file).unwrap();
+    }
+}
+
+#[test]
+fn what_commands_have_put_into_sessions_of_their_own_goes_with_the_chat() {
+    let (llm, table) = server();
+    let project = project_of(&table);
+    let pids = ["outer", "inner"].map(|name| project.root().join(name));
+    // A process in a session of its own, with a child in yet another one; neither has a parent that waits.
+    let inner = "setsid sh -c 'echo $$ >inner; exec sleep 300' >/dev/null 2>&1 &";
+    let script = format!("#!/bin/sh\n{inner}\necho $$ >outer\nexec sleep 300\n");
+    project.write("leave", script);
+    let command = "setsid sh leave >/dev/null 2>&1 & until [ -s outer ] && [ -s inner ]; do sleep 0.01; done";
+    for signal in [None, Some(Signal::TERM), Some(Signal::QUIT)] {
+        let last = if signal.is_some() { bash("echo ready >here; sleep 300").stream() } else { text("done").stream() };
+        llm.play([bash(command).stream(), last]);
+        let running = project.al(&["chat", "--yes", "-m", "Go"]).start();
+        if let Some(signal) = signal {
+            wait::until("the last command", || project.root().join("here").exists(), |exists| *exists);
+            running.signal(signal);
+        }
+        let done = running.finish();
+        assert_eq!(
+            done.status,
+            match signal {
+                None => 0,
+                Some(Signal::TERM) => 143,
+                Some(signal) => -signal.as_raw(),
+            }
+        );
+        for file in &pids {
+            let pid = fs::read_to_string(file).unwrap();
+            assert!(!Path::new("/proc").join(pid.trim()).exists(), "{} {signal:?}", file.display());
+            fs::remove_file(file).unwrap();
+        }
+        let _ = fs::remove_file(project.root().join("here"));
     }
 }
 

@@ -79,7 +79,7 @@ fn text_is_shown_as_it_comes_and_ctrl_c_gives_the_prompt_back() {
 fn ctrl_c_kills_the_running_command_and_the_model_is_told() {
     let (llm, project) = bench();
     llm.play([
-        bash("trap '' TERM INT; echo $$ >pid; tty; sleep 300").bash("call_2", "touch never").stream(),
+        bash("trap '' TERM INT; tty; echo $$ >pid; sleep 300").bash("call_2", "touch never").stream(),
         text("I see.").stream(),
     ]);
     let mut chat = chat(&project, &["--yes"]);
@@ -123,6 +123,59 @@ fn a_signal_ends_a_chat_that_waits_for_keys() {
         assert_eq!(chat.finish().0, status);
         assert!(project.remains().is_empty(), "{:?}", project.remains());
     }
+}
+
+#[test]
+fn a_chat_ends_with_its_terminal() {
+    let (llm, project) = bench();
+    llm.play([bash("sleep 300").stream(), bash("sleep 300").stream()]);
+    let al = env!("CARGO_BIN_EXE_al");
+    // A shell that is told of the hangup itself, and passes nothing on.
+    let status = project.outer().join("status");
+    let line = format!("trap : HUP; {al} chat dev; echo $? >{}", status.display());
+    for is_asked in [false, true] {
+        let mut direct = chat(&project, &[]);
+        let mut inner = project.al(&[]).through("setsid", &["--ctty", "sh", "-c", &line], al.as_ref()).on_pty();
+        inner.wait_for(SHORTCUTS).wait_for("> ");
+        if is_asked {
+            for chat in [&mut direct, &mut inner] {
+                chat.type_in("go").type_in(ENTER).wait_for("Run it?").wait_for("lways ");
+            }
+        }
+        direct.hang_up();
+        assert_eq!(direct.finish_without_terminal(), 129, "{is_asked}");
+        inner.hang_up();
+        inner.finish_without_terminal();
+        assert_eq!(fs::read_to_string(&status).unwrap(), "129\n", "{is_asked}");
+    }
+    assert!(project.remains().is_empty(), "{:?}", project.remains());
+}
+
+#[test]
+fn sigquit_kills_a_chat_after_it_has_given_the_terminal_back() {
+    let (llm, project) = bench();
+    project.credential("git_ssh", "id_rsa", "-----BEGIN KEY-----\nk\n-----END KEY-----");
+    project.write("agents/dev/agent-config.toml", format!("{NEVER}credentials = [\"git_ssh\"]\n"));
+    llm.play([bash("sleep 300").stream()]);
+    for is_asked in [false, true] {
+        let mut chat = chat(&project, &[]);
+        if is_asked {
+            chat.type_in("go").type_in(ENTER).wait_for("Run it?").wait_for("lways ");
+        } else {
+            chat.type_in("half a sent").wait_for("half a sent");
+        }
+        chat.signal(Signal::QUIT);
+        assert_eq!(chat.finish().0, -Signal::QUIT.as_raw());
+        assert!(project.remains().is_empty(), "{:?}", project.remains());
+    }
+}
+
+#[test]
+fn a_panic_leaves_the_terminal_as_it_was() {
+    let (_llm, project) = bench();
+    let mut chat = project.al(&["chat", "dev"]).in_own_session().env("AL_TEST_PANIC_AT", "chat-turn").on_pty();
+    chat.wait_for(SHORTCUTS).wait_for("> ").type_in("go").type_in(ENTER).wait_for("internal error: at chat-turn");
+    assert_eq!(chat.finish().0, 1);
 }
 
 #[test]
@@ -198,6 +251,62 @@ fn ctrl_c_at_the_question_ends_the_turn() {
 }
 
 #[test]
+fn sigint_at_the_question_is_as_ctrl_c_typed_there() {
+    let (llm, project) = bench();
+    llm.play([bash("touch first").bash("call_2", "touch second").stream(), text("Never mind.").stream()]);
+    let mut chat = chat(&project, &[]);
+    chat.type_in("go").type_in(ENTER).wait_for("Run it?").wait_for("lways ").signal(Signal::INT);
+    chat.wait_for("^C").wait_for("[cancelled]").wait_for("> ");
+    chat.type_in("stop that").type_in(ENTER).wait_for("Never mind.").wait_for("> ").type_in(CTRL_D);
+    let (status, screen) = chat.finish();
+    assert_eq!((status, screen.concat().matches("Run it?").count()), (0, 1), "{screen:#?}");
+    assert!(!project.root().join("agents/dev/first").exists());
+}
+
+#[test]
+fn what_is_pasted_piece_by_piece_is_no_answer_either() {
+    let (llm, project) = bench();
+    llm.play([bash("touch first").stream()]);
+    let mut chat = chat(&project, &[]);
+    chat.type_in("go").type_in(ENTER).wait_for("Run it?").wait_for("lways ");
+    for piece in ["\x1b[200~so be it", "y", "\x1b[201~", "\x1b[200~", "a", "\x1b", "[201~", "\x1b[200~y\x1b[201~"] {
+        chat.type_in(piece).wait_until_read();
+    }
+    chat.type_in(CTRL_C).wait_for("[cancelled]").wait_for("> ").type_in(CTRL_D);
+    assert_eq!(chat.finish().0, 0);
+    assert!(!project.root().join("agents/dev/first").exists());
+}
+
+#[test]
+fn a_paste_that_goes_on_when_the_question_opens_is_no_answer() {
+    let (llm, project) = bench();
+    llm.play([bash("touch first").stream()]);
+    let mut chat = chat(&project, &[]);
+    chat.type_in("go").type_in(&format!("{ENTER}\x1b[200~so be it")).wait_for("Run it?").wait_for("lways ");
+    chat.type_in("y").wait_until_read().type_in("\x1b[201~").wait_until_read();
+    chat.type_in(CTRL_C).wait_for("[cancelled]").wait_for("> ").type_in(CTRL_D);
+    assert_eq!(chat.finish().0, 0);
+    assert!(!project.root().join("agents/dev/first").exists());
+}
+
+#[test]
+fn a_paste_is_shown_as_soon_as_it_is_there_and_a_long_one_not_bit_by_bit() {
+    let (llm, project) = bench();
+    llm.play([text("So much.").stream()]);
+    let mut chat = chat(&project, &[]);
+    chat.type_in("\x1b[200~short\x1b[201~").wait_for("> short");
+    let line = "All work and no play makes a long text. \n";
+    let pasted = line.repeat(200_000 / line.len());
+    chat.type_in(&format!("\x1b[200~{pasted}\x1b[201~")).type_in("end").wait_for("end");
+    chat.type_in(ENTER).wait_for("So much.").wait_for("> ").type_in(CTRL_D);
+    let (status, bytes) = chat.bytes_and_finish();
+    assert_eq!(status, 0);
+    assert_eq!(said(&llm.finish()[0]), [format!("short{pasted}end")]);
+    let drawn = bytes.matches("\x1b[J").count();
+    assert!(drawn < 50, "it was drawn {drawn} times");
+}
+
+#[test]
 fn messages_are_edited_recalled_and_have_as_many_lines_as_wanted() {
     let (llm, project) = bench();
     llm.play([1, 2, 3, 4].map(|number| text(&format!("Answer {number}.")).stream()));
@@ -242,6 +351,31 @@ fn a_terminal_that_can_only_print_gets_no_escape_sequence() {
         assert!(!bytes.contains('\x1b'), "{bytes:?}");
     }
     assert_eq!(said(&llm.finish()[0]), ["helo"]);
+}
+
+#[test]
+fn markdown_is_shown_as_what_it_means_only_where_there_are_colours() {
+    let (llm, project) = bench();
+    let answer = "# Plan\n- **first** `ls`\n```sh\nls **\n```\nThat is 2**3.";
+    llm.play([text(answer).deltas_of(3).stream(), text(answer).deltas_of(3).stream()]);
+    let mut coloured = chat(&project, &[]);
+    coloured.type_in("go").type_in(ENTER).wait_for("That is 2**3.").wait_for("> ").type_in(CTRL_D);
+    let (status, screen) = coloured.finish();
+    assert_eq!(status, 0);
+    let at = screen.iter().position(|line| line == "Plan").unwrap_or_else(|| panic!("{screen:#?}"));
+    assert_eq!(screen[at + 1..at + 5], ["• first ls", "```sh", "ls **", "```"]);
+    let mut plain = project.al(&["chat", "dev"]).in_own_session().env("NO_COLOR", "1").on_pty();
+    plain
+        .wait_for(SHORTCUTS)
+        .wait_for("> ")
+        .type_in("go")
+        .type_in(ENTER)
+        .wait_for("That is")
+        .wait_for("> ")
+        .type_in(CTRL_D);
+    let (status, screen) = plain.finish();
+    assert_eq!(status, 0);
+    assert!(screen.join("\n").contains(answer), "{screen:#?}");
 }
 
 #[test]
@@ -306,9 +440,7 @@ fn the_terminal_is_left_as_it_was() {
         .wait_for("Hello.")
         .wait_for("> ")
         .type_in(CTRL_D);
-    let (status, bytes) = chat.bytes_and_finish();
-    assert_eq!(status, 0);
+    assert_eq!(chat.finish().0, 0);
     let read = |name: &str| fs::read_to_string(project.outer().join(name)).unwrap();
     assert_eq!(read("before"), read("after"));
-    assert_eq!(bytes.matches("\x1b[?2004h").count(), bytes.matches("\x1b[?2004l").count());
 }

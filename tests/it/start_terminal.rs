@@ -145,6 +145,14 @@ fn signals_leave_the_terminal_as_it_was() {
 }
 
 #[test]
+fn sigquit_kills_a_scheduler_after_it_has_given_the_terminal_back() {
+    let (project, _) = idle_project(&["dev"]);
+    let tty = start(&project, &[], 24, 80);
+    tty.see("Select agent").signal(Signal::QUIT);
+    assert_eq!(tty.finish().status, -Signal::QUIT.as_raw());
+}
+
+#[test]
 fn ctrl_c_cancels_the_start_and_other_keys_do_nothing_yet() {
     let (project, _) = idle_project(&["dev"]);
     let path = project.docker_that("build) exec sleep 60");

@@ -148,9 +148,9 @@ pub enum Notice<'a> {
     ModelsExhausted { pass: u32, delay: Duration },
     /// The last pass was in vain as well, because of rate limits or overload.
     ModelsGivenUp,
-    /// A result of this tool contains a secret of a credential of this type; reported for the first one alone. `redacted`:
-    /// the model gets the result without it.
-    SecretInToolOutput { kind: &'a str, tool: &'a str, redacted: bool },
+    /// A result of this tool contains secrets of credentials of these types; each type is reported once. `redacted`: the
+    /// model gets the result without them.
+    SecretInToolOutput { kinds: &'a [&'a str], tool: &'a str, redacted: bool },
     /// Anything else, already worded.
     Warning(&'a str),
     /// Three tool results looked like missing permissions; the session ends.

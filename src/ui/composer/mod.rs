@@ -2,25 +2,23 @@
 //! (`NO_COLOR`, `TERM=dumb`) a message is shown in one line that scrolls, and no escape sequence is written.
 
 use std::io::{PipeReader, Write};
+use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::keyboard::{Key, Keyboard, Quiet};
-use super::{interactive, put};
+use super::keyboard::{Key, Keyboard};
+use super::raw_mode::{CtrlC, RawMode};
+use super::{interactive, put, put_unless_stuck};
 use crate::base::term::{Style, height, sgr, width};
 use crate::base::text::{columns, printable};
 
 mod draft;
 mod layout;
+mod modes;
 
 use draft::{Draft, Reaction};
 use layout::{Layout, PROMPT, lay_out, window};
-
-/// Has the terminal mark what is pasted.
-const MARK_PASTE: [&str; 2] = ["\x1b[?2004h", "\x1b[?2004l"];
-/// Has it tell Shift+Enter from Enter, in the two ways that terminals have.
-const TELL_KEYS: [&str; 2] = ["\x1b[>1u", "\x1b[<u"];
-const TELL_KEYS_OF_XTERM: [&str; 2] = ["\x1b[>4;1m", "\x1b[>4;0m"];
+use modes::Modes;
 
 /// What came of a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,28 +36,35 @@ pub struct Composer {
     keyboard: Keyboard,
     out: Box<dyn Write>,
     style: Style,
-    /// What the terminal is told before and after a message.
-    modes: [String; 2],
+    modes: Arc<Modes>,
     /// Messages of this conversation, oldest first.
     history: Vec<String>,
-    quiet: Quiet,
+    /// Holds as long as nothing is read.
+    quiet: Arc<RawMode>,
 }
 
 impl Composer {
-    /// Takes the terminal over. When the other end of `wake` is closed, nothing is waited for any more.
+    /// Takes the terminal over. What comes from the other end of `wake` is as if it was typed; when that is closed, nothing
+    /// is waited for any more.
     ///
     /// # Errors
     /// When the terminal cannot be taken over.
     pub fn new(wake: PipeReader) -> Result<Self> {
-        let quiet = Quiet::begin()?;
-        let (out, style) = interactive();
-        let modes = if style.live { modes(&|name| std::env::var(name).ok()) } else { Default::default() };
-        Ok(Self { keyboard: Keyboard::waking(wake), out, style, modes, history: Vec::new(), quiet })
+        let quiet = Arc::new(RawMode::enter(CtrlC::Signal)?);
+        let (mut out, style) = interactive();
+        let modes = if style.live { Modes::of(&|name| std::env::var(name).ok()) } else { Modes::default() };
+        put(&mut *out, modes.begin())?;
+        Ok(Self { keyboard: Keyboard::waking(wake), out, style, modes: Arc::new(modes), history: Vec::new(), quiet })
     }
 
     /// Gives what puts the terminal back as it was, for the case that another thread ends the process.
     pub fn restorer(&self) -> impl FnOnce() + Send + 'static {
-        self.quiet.restorer()
+        let (quiet, modes) = (Arc::clone(&self.quiet), Arc::clone(&self.modes));
+        move || {
+            if quiet.leave() {
+                put_unless_stuck(&modes.end());
+            }
+        }
     }
 
     /// Has a message typed.
@@ -67,9 +72,11 @@ impl Composer {
     /// # Errors
     /// [`crate::base::prompt::Interrupted`] when the terminal is gone or is not waited for any more.
     pub fn read(&mut self) -> Result<Typed> {
-        put(&mut *self.out, &self.modes[0])?;
+        // It was meant for what is over.
+        self.keyboard.forget_woken();
+        put(&mut *self.out, self.modes.begin_message())?;
         let typed = self.edit();
-        put(&mut *self.out, &self.modes[1])?;
+        put(&mut *self.out, self.modes.end_message())?;
         if let Ok(Typed::Message(text)) = &typed
             && self.history.last() != Some(text)
         {
@@ -102,7 +109,7 @@ impl Composer {
     }
 
     /// Asks for one of several answers, each given by its key; `None` for Ctrl-C. What was typed before is no answer, nor is
-    /// what comes at once with something else.
+    /// what is pasted or comes at once with something else.
     ///
     /// # Errors
     /// As [`Composer::read`].
@@ -112,9 +119,9 @@ impl Composer {
         let mut keys = keyboard.open()?;
         put(&mut **out, &format!("{} ", style.paint(sgr::BOLD, &printable(question))))?;
         loop {
-            let mut burst = vec![keys.next()?];
+            let mut burst = vec![keys.next_typed()?];
             while keys.has_next() {
-                burst.push(keys.next()?);
+                burst.push(keys.next_typed()?);
             }
             let answer = match key_of_answer(&burst) {
                 Key::Interrupt => None,
@@ -131,6 +138,14 @@ impl Composer {
     }
 }
 
+impl Drop for Composer {
+    fn drop(&mut self) {
+        if self.quiet.leave() {
+            let _ = put(&mut *self.out, &self.modes.end());
+        }
+    }
+}
+
 /// The key that counts of those that came at once. One that comes with others was pasted, or typed without a look at the
 /// question; but Ctrl-C can only be meant.
 fn key_of_answer(burst: &[Key]) -> Key {
@@ -139,20 +154,6 @@ fn key_of_answer(burst: &[Key]) -> Key {
         _ if burst.contains(&Key::Interrupt) => Key::Interrupt,
         _ => Key::Other,
     }
-}
-
-/// What a terminal is told before and after a message. `variable` gives the environment. Only terminals that are known to
-/// understand it are asked to tell keys apart: others move the cursor or change colours instead.
-fn modes(variable: &dyn Fn(&str) -> Option<String>) -> [String; 2] {
-    let is = |name: &str, values: &[&str]| variable(name).is_some_and(|value| values.contains(&value.as_str()));
-    let knows = is("TERM", &["xterm-kitty", "xterm-ghostty", "foot", "foot-extra", "alacritty"])
-        || is("TERM_PROGRAM", &["WezTerm", "iTerm.app", "ghostty"]);
-    let keys = match knows {
-        true => TELL_KEYS,
-        false if variable("XTERM_VERSION").is_some() => TELL_KEYS_OF_XTERM,
-        false => [""; 2],
-    };
-    [0, 1].map(|at| format!("{}{}", MARK_PASTE[at], keys[at]))
 }
 
 /// What is on the screen of a message.
@@ -205,18 +206,6 @@ mod tests {
             draft.apply(if c == '\n' { Key::NewLine } else { Key::Char(c) }, &[]);
         }
         draft
-    }
-
-    #[test]
-    fn only_terminals_that_understand_it_are_asked_to_tell_keys_apart() {
-        let begin = |name: &str, value: &str| {
-            let [begin, end] = modes(&|wanted| (wanted == name).then(|| value.to_owned()));
-            assert!(end.starts_with("\x1b[?2004l") && begin.len() >= "\x1b[?2004h".len());
-            begin
-        };
-        assert_eq!(begin("TERM", "xterm-256color"), "\x1b[?2004h");
-        assert_eq!(begin("TERM", "xterm-kitty"), "\x1b[?2004h\x1b[>1u");
-        assert_eq!(begin("XTERM_VERSION", "XTerm(380)"), "\x1b[?2004h\x1b[>4;1m");
     }
 
     #[test]

@@ -11,32 +11,17 @@ pub(super) trait Bytes {
     /// Waits for one.
     fn next(&mut self) -> Result<u8>;
 
-    /// Whether the next one would have to be waited for.
-    fn is_empty(&self) -> bool;
+    /// Whether no other belongs to the last one: a terminal sends the bytes of a key at once.
+    fn is_over(&mut self) -> bool;
 }
 
 /// Reads keys.
 #[derive(Default)]
-pub(super) struct Decoder {
+pub(in crate::ui) struct Decoder {
     /// Between the beginning and the end of what is pasted.
     pasting: bool,
     /// The last byte that was pasted was a carriage return.
     after_return: bool,
-}
-
-/// The keys of what was typed at once. A sequence that is cut in the middle is one that the reader's buffer was too small
-/// for, which no key of a terminal is; what is left of it means nothing.
-pub(in crate::ui) fn keys(bytes: &[u8]) -> Vec<Key> {
-    let mut bytes: VecDeque<u8> = bytes.iter().copied().collect();
-    let mut decoder = Decoder::default();
-    let mut keys = Vec::new();
-    while !bytes.is_empty() {
-        match decoder.next(&mut bytes) {
-            Ok(key) => keys.push(key),
-            Err(_) => break,
-        }
-    }
-    keys
 }
 
 impl Bytes for VecDeque<u8> {
@@ -44,10 +29,13 @@ impl Bytes for VecDeque<u8> {
         self.pop_front().context("the bytes end in the middle of a key")
     }
 
-    fn is_empty(&self) -> bool {
+    fn is_over(&mut self) -> bool {
         self.is_empty()
     }
 }
+
+/// What a terminal sends before and behind what is pasted.
+const PASTE: [&[u8]; 2] = [b"\x1b[200~", b"\x1b[201~"];
 
 /// Modifiers in a key's sequence, less one: Shift, Alt, Ctrl.
 const SHIFT: u32 = 1;
@@ -55,62 +43,85 @@ const ALT: u32 = 2;
 const CTRL: u32 = 4;
 
 impl Decoder {
-    /// Waits for a key.
+    /// Waits for a key. The beginning and the end of what is pasted count as one.
     pub(super) fn next(&mut self, bytes: &mut dyn Bytes) -> Result<Key> {
-        loop {
-            let byte = bytes.next()?;
-            let key = match byte {
-                // Whatever else is pasted, there has to be a way out when its end never comes.
-                3 => {
-                    self.pasting = false;
-                    Key::Interrupt
-                }
-                27 if bytes.is_empty() && !self.pasting => Key::Escape,
-                27 => match self.sequence(bytes)? {
-                    Some(key) => key,
-                    None => continue,
-                },
-                _ if self.pasting => match self.pasted(byte, bytes)? {
-                    Some(key) => key,
-                    None => continue,
-                },
-                0..32 | 127 => control(byte),
-                first => character(first, bytes)?,
-            };
-            return Ok(key);
-        }
+        Ok(match bytes.next()? {
+            // Whatever else is pasted, there has to be a way out when its end never comes.
+            3 => {
+                self.pasting = false;
+                Key::Interrupt
+            }
+            27 if !self.pasting && bytes.is_over() => Key::Escape,
+            27 => self.sequence(bytes)?,
+            byte if self.pasting => self.pasted(byte, bytes)?,
+            byte @ (0..32 | 127) => control(byte),
+            first => character(first, bytes)?,
+        })
     }
 
-    /// What follows an escape character. `None`: the beginning or end of what is pasted.
-    fn sequence(&mut self, bytes: &mut dyn Bytes) -> Result<Option<Key>> {
+    /// The keys of what was typed at once; one that was pasted is [`Key::Other`]. A sequence that is cut in the middle is one
+    /// that the reader's buffer was too small for, which no key of a terminal is; what is left of it means nothing.
+    pub(in crate::ui) fn keys(&mut self, bytes: &[u8]) -> Vec<Key> {
+        let mut bytes: VecDeque<u8> = bytes.iter().copied().collect();
+        let mut keys = Vec::new();
+        while !bytes.is_empty() {
+            match self.next(&mut bytes) {
+                Ok(key) => keys.push(if self.pasting { Key::Other } else { key }),
+                Err(_) => break,
+            }
+        }
+        keys
+    }
+
+    /// Whether what comes is pasted, and the last key was, unless it was Ctrl-C.
+    pub(super) fn is_pasting(&self) -> bool {
+        self.pasting
+    }
+
+    /// Passes over bytes that nobody wants. What is left are those with which the beginning or the end of a paste may begin.
+    pub(super) fn skip(&mut self, bytes: &mut VecDeque<u8>) {
+        let skipped = bytes.make_contiguous();
+        let last = |mark: &[u8]| skipped.windows(mark.len()).rposition(|bytes| bytes == mark);
+        let [begin, end] = PASTE.map(last);
+        if begin != end {
+            (self.pasting, self.after_return) = (begin > end, false);
+        }
+        let is_begun =
+            |at: &usize| PASTE.iter().any(|mark| *mark != &skipped[*at..] && mark.starts_with(&skipped[*at..]));
+        let rest = skipped.iter().rposition(|byte| *byte == 27).filter(is_begun);
+        bytes.drain(..rest.unwrap_or(bytes.len()));
+    }
+
+    /// What follows an escape character.
+    fn sequence(&mut self, bytes: &mut dyn Bytes) -> Result<Key> {
         let second = bytes.next()?;
         if !matches!(second, b'[' | b'O') {
-            return Ok(Some(match second {
+            return Ok(match second {
                 _ if self.pasting => Key::Other,
                 b'\r' | b'\n' => Key::NewLine,
                 b'b' => Key::WordLeft,
                 b'f' => Key::WordRight,
                 8 | 127 => Key::ClearWord,
                 _ => Key::Other,
-            }));
+            });
         }
         let mut parameters = String::new();
         let last = loop {
             match bytes.next()? {
                 byte @ 0x40..0x7F => break byte,
                 // No sequence has one. What was begun is given up, so that Ctrl-C is always one.
-                27 => return Ok(Some(Key::Other)),
-                byte @ 0..32 => return Ok(Some(self.interrupting(byte))),
+                27 => return Ok(Key::Other),
+                byte @ 0..32 => return Ok(self.interrupting(byte)),
                 byte => parameters.push(char::from(byte)),
             }
         };
         match (last, parameters.as_str()) {
             (b'~', "200") => (self.pasting, self.after_return) = (true, false),
             (b'~', "201") => self.pasting = false,
-            _ if self.pasting => return Ok(Some(Key::Other)),
-            _ => return Ok(Some(special(last, &parameters))),
+            _ if self.pasting => {}
+            _ => return Ok(special(last, &parameters)),
         }
-        Ok(None)
+        Ok(Key::Other)
     }
 
     /// A control character in the middle of something else.
@@ -119,15 +130,15 @@ impl Decoder {
         if self.pasting { Key::Other } else { control(byte) }
     }
 
-    /// A byte of what is pasted. `None`: the rest of a line break.
-    fn pasted(&mut self, byte: u8, bytes: &mut dyn Bytes) -> Result<Option<Key>> {
+    /// A byte of what is pasted.
+    fn pasted(&mut self, byte: u8, bytes: &mut dyn Bytes) -> Result<Key> {
         let after_return = std::mem::replace(&mut self.after_return, byte == b'\r');
         Ok(match byte {
-            b'\n' if after_return => None,
-            b'\r' | b'\n' => Some(Key::NewLine),
-            b'\t' => Some(Key::Char('\t')),
-            0..32 | 127 => Some(Key::Other),
-            first => Some(character(first, bytes)?),
+            b'\n' if after_return => Key::Other,
+            b'\r' | b'\n' => Key::NewLine,
+            b'\t' => Key::Char('\t'),
+            0..32 | 127 => Key::Other,
+            first => character(first, bytes)?,
         })
     }
 }
@@ -215,6 +226,13 @@ fn character(first: u8, bytes: &mut dyn Bytes) -> Result<Key> {
 mod tests {
     use super::*;
 
+    /// All keys, pasted ones as well.
+    fn keys(bytes: &[u8]) -> Vec<Key> {
+        let mut bytes: VecDeque<u8> = bytes.iter().copied().collect();
+        let mut decoder = Decoder::default();
+        std::iter::from_fn(|| (!bytes.is_empty()).then(|| decoder.next(&mut bytes).unwrap())).collect()
+    }
+
     #[track_caller]
     fn case(bytes: &str, expected: &[Key]) {
         assert_eq!(keys(bytes.as_bytes()), expected);
@@ -233,7 +251,7 @@ mod tests {
     fn ctrl_c_and_enter_are_keys_wherever_they_come() {
         case("\x1B[\x03a", &[Key::Interrupt, Key::Char('a')]);
         case("\x1B[12\r", &[Key::Enter]);
-        case("\x1B[200~ab\x1B[\x03", &[Key::Char('a'), Key::Char('b'), Key::Interrupt]);
+        case("\x1B[200~ab\x1B[\x03", &[Key::Other, Key::Char('a'), Key::Char('b'), Key::Interrupt]);
         // Latin-1.
         for (bytes, expected) in
             [(&b"\xE9\x03"[..], Key::Interrupt), (b"\xE9\r", Key::Enter), (b"\xE9t", Key::Char('t'))]
@@ -266,12 +284,47 @@ mod tests {
         case("\x1B[97:65;2u\x1B[27u\x1B[57441;2u", &[Key::Char('a'), Key::Other, Key::Char('\u{E061}')]);
     }
 
+    #[track_caller]
+    fn pasted(bytes: &str, expected: &[Key]) {
+        case(&format!("\x1B[200~{bytes}"), &[&[Key::Other], expected].concat());
+    }
+
     #[test]
     fn what_is_pasted_never_sends() {
-        let expected = [Key::Char('a'), Key::NewLine, Key::Char('\t'), Key::NewLine, Key::NewLine, Key::Char('b')];
-        case("\x1B[200~a\r\t\r\n\nb\x1B[201~", &expected);
-        case("\x1B[200~x\x1B[201~\r", &[Key::Char('x'), Key::Enter]);
-        case("\x1B[200~x\x15\x04\x1B[A", &[Key::Char('x'), Key::Other, Key::Other, Key::Other]);
-        case("\x1B[200~x\x03\r", &[Key::Char('x'), Key::Interrupt, Key::Enter]);
+        let (x, other) = (Key::Char('x'), Key::Other);
+        pasted("x\r\t\r\n\nx", &[x, Key::NewLine, Key::Char('\t'), Key::NewLine, other, Key::NewLine, x]);
+        pasted("x\x1B[201~\r", &[x, other, Key::Enter]);
+        pasted("x\x15\x04\x1B[A", &[x, other, other, other]);
+        pasted("x\x03\r", &[x, Key::Interrupt, Key::Enter]);
+    }
+
+    #[test]
+    fn a_paste_in_pieces_is_no_key() {
+        let mut decoder = Decoder::default();
+        let mut keys = |bytes: &str| decoder.keys(bytes.as_bytes());
+        assert_eq!(keys("k\x1B[200~y"), [Key::Char('k'), Key::Other, Key::Other]);
+        assert_eq!(keys("y"), [Key::Other]);
+        assert_eq!(keys("\x1B[201~y"), [Key::Other, Key::Char('y')]);
+        assert_eq!(keys("\x1B["), []);
+    }
+
+    #[test]
+    fn what_is_passed_over_may_be_the_beginning_of_a_paste() {
+        for (before, skipped, is_pasting, rest) in [
+            (false, "ab\r", false, ""),
+            (false, "ab\x1B[200~cd", true, ""),
+            (true, "ab", true, ""),
+            (true, "ab\x1B[201~y", false, ""),
+            (false, "\x1B[200~ab\x1B[201~\x1B[200~", true, ""),
+            (false, "\x1B[200~ab\x1B[201~c", false, ""),
+            (false, "ab\x1B[20", false, "\x1B[20"),
+            (true, "ab\x1B", true, "\x1B"),
+            (false, "ab\x1B[A", false, ""),
+        ] {
+            let mut decoder = Decoder { pasting: before, after_return: false };
+            let mut bytes: VecDeque<u8> = skipped.bytes().collect();
+            decoder.skip(&mut bytes);
+            assert_eq!((decoder.is_pasting(), bytes), (is_pasting, rest.bytes().collect()), "{skipped:?}");
+        }
     }
 }

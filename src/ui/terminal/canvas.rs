@@ -10,10 +10,10 @@ use ratatui::buffer::{Buffer, Cell};
 use ratatui::style::{Color, Modifier};
 use ratatui::text::Span;
 
-/// What the terminal is told before the first frame: no cursor, and nothing below it.
-pub(super) const BEGIN: &str = "\x1b[?25l\x1b[J";
+/// What the terminal is told before the first frame: no cursor, what is pasted to be marked, and nothing below the cursor.
+pub(super) const BEGIN: &str = "\x1b[?25l\x1b[?2004h\x1b[J";
 /// What it is told after the last one.
-pub(super) const END: &str = "\r\n\x1b[?25h";
+pub(super) const END: &str = "\r\n\x1b[?2004l\x1b[?25h";
 /// Long lines are cut, also when the terminal takes a character for wider than we do.
 const CUT: &str = "\x1b[?7l";
 const WRAP: &str = "\x1b[?7h";

@@ -18,7 +18,7 @@ use signal_hook::low_level::pipe;
 
 use crate::base::worker;
 use crate::scheduler::handle::Handle;
-use crate::ui::keyboard::{Key, keys};
+use crate::ui::keyboard::{Decoder, Key};
 
 /// Most that may wait to be looked at; what comes then is lost. Of keys nobody types so many ahead.
 const WAITING: usize = 1000;
@@ -82,6 +82,7 @@ impl Inputs {
             suspends,
             lines: lines.map(|pipe| Lines { pipe, rest: Vec::new() }),
             has_keyboard: true,
+            decoder: Decoder::default(),
         };
         inputs.thread = Some(worker::spawn("ui-input", move || listener.listen())?);
         Ok(inputs)
@@ -146,6 +147,7 @@ struct Listener {
     lines: Option<Lines>,
     /// It has not been hung up.
     has_keyboard: bool,
+    decoder: Decoder,
 }
 
 impl Listener {
@@ -203,8 +205,9 @@ impl Listener {
         let mut bytes = [0; 1024];
         match rustix::io::read(stdin, &mut bytes) {
             Ok(count @ 1..) => {
-                let typed = keys(&bytes[..count]);
-                // Nobody types two letters at once: this is pasted, and not meant for an agent.
+                let typed = self.decoder.keys(&bytes[..count]);
+                // Nobody types two letters at once: this is pasted on a terminal that does not mark it, and not meant for
+                // an agent.
                 let is_pasted = typed.iter().filter(|key| matches!(key, Key::Char(_))).count() > 1;
                 for key in typed.into_iter().filter(|key| !is_pasted || *key == Key::Interrupt) {
                     if key == Key::Interrupt {

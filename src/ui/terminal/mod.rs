@@ -18,6 +18,7 @@ use crate::base::term;
 use crate::base::text::printable;
 use crate::base::{Cancel, crash};
 use crate::scheduler::handle::{Handle, Snapshot};
+use crate::ui::put_unless_stuck;
 use crate::ui::raw_mode::{CtrlC, RawMode};
 use canvas::Canvas;
 use controls::Controls;
@@ -69,12 +70,15 @@ pub struct Display {
 }
 
 /// Puts the terminal back without waiting for anybody.
+#[derive(Clone)]
 pub struct Restorer(Arc<RawMode>);
 
 impl Restorer {
     /// Does it; a second time nothing happens.
     pub fn restore(&self) {
-        self.0.leave();
+        if self.0.leave() {
+            put_unless_stuck(canvas::END);
+        }
     }
 }
 

@@ -3,20 +3,25 @@
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcsetwinsize};
+use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
 
 use super::project::{Project, tail};
 use super::wait;
 
 /// How long a program may take for anything.
 const LIMIT: Duration = Duration::from_secs(60);
+/// How long the reader waits for output before it looks whether the terminal is to be closed.
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
 
 /// Keys that are no characters.
 pub(crate) const ENTER: &str = "\r";
@@ -34,6 +39,10 @@ pub(crate) struct Pty<'p> {
     terminal: File,
     output: Arc<Mutex<Vec<u8>>>,
     reader: Option<JoinHandle<()>>,
+    /// The reader is to end.
+    closing: Arc<AtomicBool>,
+    /// How the terminal was set.
+    before: String,
     /// What was waited for ends here in what is left of the output without escape sequences.
     seen: usize,
 }
@@ -43,21 +52,28 @@ impl<'p> Pty<'p> {
         let words = std::iter::once(command.get_program()).chain(command.get_args());
         let line = words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
         let (terminal, other) = open(30, columns);
+        let before = settings(&terminal);
         command.stdin(other.try_clone().unwrap()).stdout(other.try_clone().unwrap()).stderr(other);
         let child = command.spawn().unwrap_or_else(|error| panic!("start {line}: {error}"));
         // The program has the only other ends, so that reading ends with it.
         drop(command);
         let output: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let closing = Arc::new(AtomicBool::new(false));
         let reader = {
             let (mut terminal, output) = (terminal.try_clone().unwrap(), Arc::clone(&output));
+            let closing = Arc::clone(&closing);
             thread::spawn(move || {
                 let mut buffer = [0; 4096];
-                while let Ok(count @ 1..) = terminal.read(&mut buffer) {
+                while !closing.load(Ordering::SeqCst) {
+                    if poll(&mut [PollFd::new(&terminal, PollFlags::IN)], Some(&LOOK)) == Ok(0) {
+                        continue;
+                    }
+                    let Ok(count @ 1..) = terminal.read(&mut buffer) else { break };
                     output.lock().unwrap().extend_from_slice(&buffer[..count]);
                 }
             })
         };
-        Self { project, line, child, terminal, output, reader: Some(reader), seen: 0 }
+        Self { project, line, child, terminal, output, reader: Some(reader), closing, before, seen: 0 }
     }
 
     /// Waits until it has shown this after what was waited for last.
@@ -81,6 +97,36 @@ impl<'p> Pty<'p> {
     pub(crate) fn type_in(&mut self, keys: &str) -> &mut Self {
         self.terminal.write_all(keys.as_bytes()).unwrap();
         self
+    }
+
+    /// Waits until the program has read everything that was typed.
+    #[track_caller]
+    pub(crate) fn wait_until_read(&mut self) -> &mut Self {
+        let other = other_end(&self.terminal);
+        wait::until("what was typed to be read", || rustix::io::ioctl_fionread(&other).unwrap(), |left| *left == 0);
+        self
+    }
+
+    /// Closes the terminal, as when its window is closed or the connection is lost.
+    pub(crate) fn hang_up(&mut self) {
+        self.closing.store(true, Ordering::SeqCst);
+        self.reader.take().unwrap().join().unwrap();
+        self.terminal = File::open("/dev/null").unwrap();
+    }
+
+    /// Waits for its end; the exit status, or the number of the signal that killed it, negative.
+    #[track_caller]
+    fn status(&mut self) -> i32 {
+        let status = wait::within(LIMIT, &format!("end of `{}`", self.line), || {
+            self.child.try_wait().unwrap().ok_or("it is still running")
+        });
+        status.code().unwrap_or_else(|| -status.signal().unwrap())
+    }
+
+    /// Waits for its end after [`Pty::hang_up`].
+    #[track_caller]
+    pub(crate) fn finish_without_terminal(mut self) -> i32 {
+        self.status()
     }
 
     /// Waits for a question and answers it with a line.
@@ -108,17 +154,17 @@ impl<'p> Pty<'p> {
         (status, bytes)
     }
 
-    /// Waits for its end; the exit status and the lines that are then on the screen.
+    /// Waits for its end; the exit status and the lines that are then on the screen. The terminal has to be as before.
     #[track_caller]
     pub(crate) fn finish(mut self) -> (i32, Vec<String>) {
-        let line = self.line.clone();
-        let status = wait::within(LIMIT, &format!("end of `{line}`"), || {
-            self.child.try_wait().unwrap().ok_or("it is still running")
-        });
+        let status = self.status();
         self.reader.take().unwrap().join().unwrap();
         let screen = screen(&self.bytes());
-        self.project.note(&format!("=== {line} (on a terminal)\n{}\n", tail(&screen.join("\n"))));
-        (status.code().unwrap_or(-1), screen)
+        self.project.note(&format!("=== {} (on a terminal)\n{}\n", self.line, tail(&screen.join("\n"))));
+        assert_eq!(settings(&self.terminal), self.before, "the terminal is not as before");
+        let count = |mode: &str| self.bytes().matches(mode).count();
+        assert_eq!(count("\x1b[?2004h"), count("\x1b[?2004l"), "pastes are still marked");
+        (status, screen)
     }
 }
 
@@ -137,10 +183,22 @@ pub(super) fn open(rows: u16, columns: u16) -> (File, File) {
     let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&terminal).and_then(|()| unlockpt(&terminal)).unwrap();
     tcsetwinsize(&terminal, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
-    let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
+    let terminal = File::from(terminal);
+    let other = other_end(&terminal);
+    (terminal, other)
+}
+
+/// The end of a terminal that programs have.
+fn other_end(terminal: &File) -> File {
+    let name = ptsname(terminal, Vec::new()).unwrap().into_string().unwrap();
     let noctty = i32::try_from(rustix::fs::OFlags::NOCTTY.bits()).unwrap();
-    let other = File::options().read(true).write(true).custom_flags(noctty).open(name).unwrap();
-    (File::from(terminal), other)
+    File::options().read(true).write(true).custom_flags(noctty).open(name).unwrap()
+}
+
+/// How a terminal is set.
+pub(super) fn settings(terminal: &File) -> String {
+    let Termios { input_modes, output_modes, control_modes, local_modes, .. } = tcgetattr(terminal).unwrap();
+    format!("{input_modes:?} {output_modes:?} {control_modes:?} {local_modes:?}")
 }
 
 /// Text without escape sequences.

@@ -2,16 +2,17 @@
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use rustix::termios::{Termios, Winsize, tcgetattr, tcsetwinsize};
+use rustix::termios::{Winsize, tcsetwinsize};
 
 use super::project::Project;
-use super::pty;
+use super::pty::{self, settings};
 use super::wait;
 
 /// How long a program may take for anything.
@@ -36,6 +37,7 @@ struct Seen {
 
 /// What is left of a program.
 pub(crate) struct Left {
+    /// Exit status; a signal's number, negative, when it killed the process.
     pub(crate) status: i32,
     /// The screen as it stands.
     pub(crate) rows: Vec<String>,
@@ -131,9 +133,11 @@ impl<'p> Tty<'p> {
         Pid::from_child(&self.child)
     }
 
-    /// Whether the terminal is set as it was before the program started, and shows its cursor.
+    /// Whether the terminal is set as it was before the program started, shows its cursor, and does not mark pastes.
     pub(crate) fn is_as_before(&self) -> bool {
-        settings(&self.terminal) == self.before && !self.seen.lock().unwrap().screen.screen().hide_cursor()
+        let seen = self.seen.lock().unwrap();
+        let screen = seen.screen.screen();
+        settings(&self.terminal) == self.before && !screen.hide_cursor() && !screen.bracketed_paste()
     }
 
     /// Waits for its end; the terminal has to be as before.
@@ -149,7 +153,8 @@ impl<'p> Tty<'p> {
         let (row, column) = seen.screen.screen().cursor_position();
         assert_eq!((column, rows[usize::from(row)].as_str()), (0, ""), "the prompt gets a line of its own");
         let bytes = String::from_utf8_lossy(&seen.bytes).into_owned();
-        Left { status: status.code().unwrap_or(-1), rows, bytes }
+        let status = status.code().unwrap_or_else(|| -status.signal().unwrap());
+        Left { status, rows, bytes }
     }
 }
 
@@ -161,9 +166,4 @@ impl Drop for Tty<'_> {
             let _ = self.child.wait();
         }
     }
-}
-
-fn settings(terminal: &File) -> String {
-    let Termios { input_modes, output_modes, control_modes, local_modes, .. } = tcgetattr(terminal).unwrap();
-    format!("{input_modes:?} {output_modes:?} {control_modes:?} {local_modes:?}")
 }

@@ -266,8 +266,9 @@ impl<'a> SessionLog<'a> {
                 "all models exhausted across all retry passes — every model was rate-limited or overloaded",
                 &[],
             ),
-            Notice::SecretInToolOutput { kind, tool, .. } => {
-                self.report.warn("secret in tool output", &[("type", kind.into()), ("tool", tool.into())]);
+            Notice::SecretInToolOutput { kinds, tool, .. } => {
+                let kinds = kinds.join(", ");
+                self.report.warn("secret in tool output", &[("type", kinds.as_str().into()), ("tool", tool.into())]);
             }
             Notice::Warning(text) => self.report.warn(text, &[]),
             Notice::RepeatedPermissionErrors => {

@@ -205,7 +205,11 @@ fn notices_have_their_own_messages() {
         Event::Notice(Notice::ParameterRejected { param: "store" }),
         Event::Notice(Notice::OutputLimit),
         Event::Notice(Notice::EmptyResponse),
-        Event::Notice(Notice::SecretInToolOutput { kind: "github_token", tool: "bash", redacted: false }),
+        Event::Notice(Notice::SecretInToolOutput {
+            kinds: &["github_token", "git_ssh"],
+            tool: "bash",
+            redacted: false,
+        }),
         Event::Notice(Notice::Warning("careful")),
         Event::Notice(Notice::RepeatedPermissionErrors),
     ]);
@@ -217,7 +221,7 @@ fn notices_have_their_own_messages() {
             r#"warn provider rejected parameter {"param":"store"}"#,
             "warn output limit reached {}",
             "warn empty response {}",
-            r#"warn secret in tool output {"type":"github_token","tool":"bash"}"#,
+            r#"warn secret in tool output {"type":"github_token, git_ssh","tool":"bash"}"#,
             "warn careful {}",
             "error Aborting: repeated auth/permission failures — check credentials {}",
         ]

@@ -141,12 +141,26 @@ fn secrets_in_results_are_counted_and_the_model_sees_them_unless_it_must_not() {
         let seen = bench.run();
         let redacted = redacts == Some(true);
         let notice =
-            format!(r#"notice SecretInToolOutput {{ kind: "github_token", tool: "bash", redacted: {redacted} }}"#);
+            format!(r#"notice SecretInToolOutput {{ kinds: ["github_token"], tool: "bash", redacted: {redacted} }}"#);
         assert_eq!(seen.count(&notice), 1);
         assert_eq!(seen.outcome.secrets_found, 4);
         let shown = if redacts.is_some() { "***\n***\n" } else { "hunter2-very-secret\nhunter2-very-secret\n" };
         assert_eq!(seen.last_results(), [shown, "nothing\n", shown]);
     }
+}
+
+#[test]
+fn every_type_of_secret_in_results_is_reported_once() {
+    let both = "echo hunter2-very-secret; echo another-very-secret";
+    let third = "echo hunter2-very-secret; echo third-very-secret";
+    let mut bench = at_once(1, vec![calls(&[both, both]), calls(&[third]), said("done")]);
+    let secrets = ["hunter2-very-secret", "another-very-secret", "third-very-secret"].map(Secret::new);
+    bench.secrets = Masker::labelled(["github_token", "git_ssh", "custom_key"].into_iter().zip(&secrets));
+    let seen = bench.run();
+    let notices: Vec<&str> = seen.events.iter().filter_map(|event| event.strip_prefix("notice ")).collect();
+    let expected = [r#"["git_ssh", "github_token"]"#, r#"["custom_key"]"#]
+        .map(|kinds| format!(r#"SecretInToolOutput {{ kinds: {kinds}, tool: "bash", redacted: false }}"#));
+    assert_eq!(notices, expected);
 }
 
 #[test]

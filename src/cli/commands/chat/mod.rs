@@ -13,14 +13,17 @@ use crate::base::error::{ConfigError, UsageError};
 use crate::base::prompt::Interrupted;
 use crate::base::term::{Stream, Style, stdout};
 use crate::base::text::printable;
-use crate::base::{Cancel, Masker};
+use crate::base::{Cancel, Masker, crash};
 use crate::cli::args::Chat;
 use crate::cli::interaction::Interaction;
 use crate::cli::site::Site;
 use crate::ui::composer::{Composer, Typed};
+use crate::ui::is_hung_up;
+use crate::ui::markdown::Markdown;
 use crate::ui::summary::usage_text;
 
 mod context;
+mod descendants;
 mod gateway;
 mod models;
 mod show;
@@ -34,6 +37,8 @@ use subject::Subject;
 use tools::Tools;
 use view::{Answers, Consent, Page, View};
 
+/// Exit status when the terminal is closed, with or without SIGHUP.
+const HUNG_UP: u8 = 129;
 const SHORTCUTS: &str = "Shortcuts: Enter = send, Shift+Enter / Alt+Enter = new line, Ctrl+C = cancel, Ctrl+D = exit";
 
 /// Holds a conversation.
@@ -57,11 +62,14 @@ pub(crate) fn run(args: Chat) -> Result<u8> {
     let mut view = view(&args, interaction, wake, &signals, &subject, masker.clone())?;
     let input = input(&site, &subject, &tools, choices, masker)?;
     let session = Session::start(input, &mut view).map_err(ConfigError)?;
-    let mut conversation = Conversation { session, view, signals };
-    match args.message {
+    let mut conversation = Conversation { session, view, signals: signals.clone() };
+    let ended = match args.message {
         Some(message) => conversation.once(message),
         None => conversation.hold(&subject, &site),
-    }
+    };
+    signals.await_death();
+    // Whatever could not be read or printed, this is why. Of a hangup not everybody is told by a signal, or at once.
+    ended.or_else(|error| signals.ended().or_else(|| is_hung_up().then_some(HUNG_UP)).ok_or(error))
 }
 
 /// What cannot be without anything else being looked at.
@@ -112,13 +120,15 @@ fn view(
         false => (Box::new(io::stderr()), Stream::Stderr),
     };
     let answers = if args.message.is_some() && !on_terminal { Answers::Whole } else { Answers::Streamed };
+    let style = Style::of(aside.1);
+    let markdown = (on_terminal && style.colour).then(|| Markdown::new(style));
     Ok(View {
         composer,
         consent,
         signals: signals.clone(),
         turn: Cancel::new(),
         dir: subject.dir.clone(),
-        page: Page::new(answers, Box::new(stdout()), aside.0, Style::of(aside.1), masker),
+        page: Page::new(answers, Box::new(stdout()), aside.0, style, markdown, masker),
         usage: Usage::default(),
     })
 }
@@ -195,7 +205,7 @@ impl Conversation {
                     Ok(Typed::Ended) => return Ok(0),
                     Ok(Typed::Interrupted) if self.signals.is_second_interrupt() => return Err(Interrupted.into()),
                     Ok(Typed::Interrupted) => continue,
-                    Err(error) => return self.signals.ended().ok_or(error),
+                    Err(error) => return Err(error),
                 },
             };
             let end = self.say(message)?;
@@ -236,8 +246,10 @@ impl Conversation {
     fn say(&mut self, message: String) -> Result<End> {
         let turn = self.signals.begin_turn();
         self.view.turn = turn.clone();
+        crash::point("chat-turn");
         let end = self.session.prompt(message, turn, &mut self.view);
         self.signals.end_turn();
+        descendants::reap();
         match self.view.page.take_failure() {
             Some(error) => Err(error.into()),
             None => Ok(end),

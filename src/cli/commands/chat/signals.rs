@@ -1,7 +1,7 @@
-//! What ends the running turn of a chat, or the chat: Ctrl-C, SIGTERM and SIGHUP.
+//! What ends the running turn of a chat, or the chat: Ctrl-C, SIGTERM, SIGHUP and SIGQUIT.
 
 use std::fs;
-use std::io::{PipeReader, PipeWriter};
+use std::io::{PipeReader, PipeWriter, Write as _};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use shims::session::ToolGroups;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals as Incoming;
+use signal_hook::low_level::emulate_default_handler;
 
+use super::descendants;
 use crate::base::{Cancel, worker};
 use crate::cli::ctrl_c::is_ignored;
 
@@ -19,6 +21,8 @@ use crate::cli::ctrl_c::is_ignored;
 const AGAIN: Duration = Duration::from_secs(2);
 /// How long the end may take.
 const LAST_GRACE: Duration = Duration::from_secs(2);
+/// Ctrl-C as a terminal sends it.
+const CTRL_C: &[u8] = b"\x03";
 
 /// What signals do; clones share it.
 #[derive(Clone)]
@@ -34,7 +38,7 @@ struct State {
     last_interrupt: Option<Instant>,
     /// The signal that ends the chat.
     ending: Option<i32>,
-    /// Closing it ends the waiting for keys.
+    /// What is written here is as if it was typed; closing it ends the waiting for keys.
     wake: Option<PipeWriter>,
     groups: ToolGroups,
     directories: Vec<PathBuf>,
@@ -43,7 +47,7 @@ struct State {
 }
 
 impl Signals {
-    /// Takes the signals over. The other end tells those who wait for keys that the chat ends.
+    /// Takes the signals over. From the other end those who wait for keys learn of them.
     ///
     /// # Errors
     /// When the system refuses.
@@ -60,13 +64,20 @@ impl Signals {
             directories: Vec::new(),
             restore: None,
         })));
-        let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal));
+        let wanted = [SIGINT, SIGTERM, SIGHUP, SIGQUIT].into_iter().filter(|signal| !is_ignored(*signal));
         let mut incoming = Incoming::new(wanted).context("take over signals")?;
         let shared = signals.clone();
         worker::spawn("signals", move || {
             for signal in incoming.forever() {
                 let ends = match signal {
                     SIGINT => shared.lock().interrupt(Instant::now()),
+                    SIGQUIT => {
+                        // Nobody is woken: who reads keys would put the terminal into another mode after this.
+                        shared.lock().ending.get_or_insert(SIGQUIT);
+                        shared.clean_up();
+                        let _ = emulate_default_handler(SIGQUIT);
+                        continue;
+                    }
                     other => shared.lock().end(other),
                 };
                 if ends {
@@ -103,9 +114,12 @@ impl Signals {
         self.lock().turn = None;
     }
 
-    /// Ctrl-C was typed as an answer within a turn.
+    /// Ctrl-C was typed as an answer within a turn, unless that stands for a signal that is known.
     pub(super) fn interrupt_turn(&self) {
-        self.lock().interrupt(Instant::now());
+        let mut state = self.lock();
+        if state.turn.as_ref().is_some_and(|turn| !turn.is_cancelled()) {
+            state.interrupt(Instant::now());
+        }
     }
 
     /// Ctrl-C was typed where a message is; whether that ends the chat.
@@ -116,6 +130,13 @@ impl Signals {
     /// The exit status, when a signal ends the chat.
     pub(super) fn ended(&self) -> Option<u8> {
         self.lock().ending.and_then(|signal| u8::try_from(128 + signal).ok())
+    }
+
+    /// Waits to be killed when SIGQUIT has come: it is no exit status that says so.
+    pub(super) fn await_death(&self) {
+        while self.lock().ending == Some(SIGQUIT) {
+            thread::park();
+        }
     }
 
     /// Directories that must not outlive the process, however it ends.
@@ -131,16 +152,22 @@ impl Signals {
     /// Nothing may keep the process from ending, and nothing secret may be left by it. Usually it has ended before.
     fn see_to_the_end(&self, signal: i32) {
         thread::sleep(LAST_GRACE);
+        self.clean_up();
+        std::process::exit(128 + signal);
+    }
+
+    /// Does what is left to do before the process ends.
+    fn clean_up(&self) {
         let (groups, directories, restore) = {
             let mut state = self.lock();
             (state.groups.clone(), std::mem::take(&mut state.directories), state.restore.take())
         };
         groups.close();
+        descendants::kill();
         directories.iter().for_each(|directory| drop(fs::remove_dir_all(directory)));
         if let Some(restore) = restore {
             restore();
         }
-        std::process::exit(128 + signal);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -153,7 +180,13 @@ impl State {
     fn interrupt(&mut self, now: Instant) -> bool {
         let is_second = self.is_second(now);
         match &self.turn {
-            Some(turn) if !is_second => turn.cancel(),
+            Some(turn) if !is_second => {
+                turn.cancel();
+                // It ends a question as well.
+                if let Some(wake) = &mut self.wake {
+                    let _ = wake.write_all(CTRL_C);
+                }
+            }
             // It was meant for an answer that has just ended.
             None if self.goes_on && !is_second => {}
             _ => return self.end(SIGINT),

@@ -8,6 +8,7 @@ use shims::session::ToolGroups;
 use shims::tool_environment::{set_credential_variables, set_up_https, set_up_ssh};
 use shims::wire::secret_variable;
 
+use super::descendants;
 use super::subject::Subject;
 use crate::base::Secret;
 use crate::base::error::CredentialError;
@@ -41,13 +42,14 @@ impl Tools {
     /// Prepares it. `warn` is told of listed credentials that are not stored.
     ///
     /// # Errors
-    /// A credential that cannot be read or used, or a directory that cannot be made.
+    /// A credential that cannot be read or used, a directory that cannot be made, or a system that refuses.
     pub(super) fn prepare(
         subject: &Subject<'_>,
         site: &Site,
         groups: ToolGroups,
         warn: &mut dyn FnMut(&str),
     ) -> Result<Self> {
+        descendants::adopt()?;
         let scratch = in_temporary_dir(|temp| {
             PrivateDir::remove_dead(temp, KIND);
             PrivateDir::create(temp, KIND)
@@ -108,6 +110,7 @@ impl Tools {
 impl Drop for Tools {
     fn drop(&mut self) {
         self.groups.close();
+        descendants::kill();
     }
 }
 

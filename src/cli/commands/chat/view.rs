@@ -16,6 +16,7 @@ use crate::base::term::{Style, sgr};
 use crate::base::text::printable;
 use crate::base::{Cancel, MaskedStream, Masker};
 use crate::ui::composer::Composer;
+use crate::ui::markdown::Markdown;
 
 const QUESTION: &str = "Run it? [y]es, [n]o, [a]lways";
 const ANSWERS: [(char, &str); 3] = [('y', "yes"), ('n', "no"), ('a', "always")];
@@ -118,6 +119,8 @@ pub(super) struct Page {
     style: Style,
     masker: Masker,
     stream: MaskedStream,
+    /// Where answers are not printed as they are written.
+    markdown: Option<Markdown>,
     /// The last thing that was printed does not end with a line break.
     in_line: bool,
     /// Something of the current response was printed.
@@ -133,6 +136,7 @@ impl Page {
         out: Box<dyn Write>,
         aside: Box<dyn Write>,
         style: Style,
+        markdown: Option<Markdown>,
         masker: Masker,
     ) -> Self {
         let stream = MaskedStream::new(masker.clone());
@@ -143,6 +147,7 @@ impl Page {
             style,
             masker,
             stream,
+            markdown,
             in_line: false,
             has_text: false,
             has_output: false,
@@ -236,9 +241,10 @@ impl Page {
                 format!("[no model can be had; trying again in {}]", seconds(*delay))
             }
             Notice::ModelsGivenUp => "[no model can be had]".into(),
-            Notice::SecretInToolOutput { kind, tool, redacted } => {
-                let sees = if *redacted { "does not see it" } else { "sees it" };
-                format!("[what {tool} gave back contains a secret of {kind}; the model {sees}]")
+            Notice::SecretInToolOutput { kinds, tool, redacted } => {
+                let (what, it) = if kinds.len() == 1 { ("a secret", "it") } else { ("secrets", "them") };
+                let sees = if *redacted { "does not see" } else { "sees" };
+                format!("[what {tool} gave back contains {what} of {}; the model {sees} {it}]", kinds.join(" and "))
             }
             Notice::Warning(text) => format!("[{text}]"),
             Notice::RepeatedPermissionErrors => return,
@@ -255,12 +261,17 @@ impl Page {
     fn end_text(&mut self) {
         let rest = self.stream.finish();
         self.answer(&rest);
+        if let Some(markdown) = &mut self.markdown {
+            let rest = markdown.finish();
+            self.print(&rest);
+        }
         self.end_line();
     }
 
     /// What was printed of a response does not count.
     fn withdraw(&mut self) {
         self.stream.finish();
+        self.markdown.as_mut().map(Markdown::finish);
         if std::mem::take(&mut self.has_text) {
             self.note("[the answer broke off; what came of it does not count]");
         }
@@ -283,6 +294,17 @@ impl Page {
             return;
         }
         self.has_text = true;
+        let text = match &mut self.markdown {
+            Some(markdown) => markdown.push(&text),
+            None => text,
+        };
+        self.print(&text);
+    }
+
+    fn print(&mut self, text: &str) {
+        if text.is_empty() {
+            return;
+        }
         self.in_line = !text.ends_with('\n');
         let written = self.out.write_all(text.as_bytes()).and_then(|()| self.out.flush());
         self.keep(written);

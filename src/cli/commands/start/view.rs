@@ -60,6 +60,11 @@ impl View {
         Ok(Self { handle, stop, thread: Some(thread), ended, restorer })
     }
 
+    /// How the terminal is put back as it was, when it has been taken over.
+    pub(super) fn restorer(&self) -> Option<Restorer> {
+        self.restorer.clone()
+    }
+
     /// Shows what is left, and that it is over.
     pub(super) fn stop(self) {
         drop(self);
