@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use action_llama::scheduler::lock::ProjectLock;
 use rustix::process::Signal;
+use tempfile::TempDir;
 
+use crate::support::al::Al;
 use crate::support::llm::{Answer, Llm, Reply, Request, bash, text};
 use crate::support::project::{NEVER, Project};
 use crate::support::stub_gateway::{Answer as GatewayAnswer, StubGateway};
@@ -187,11 +189,20 @@ fn agent_with_credentials(project: &Project) -> PathBuf {
     project.root().join("agents/dev")
 }
 
-/// Directories of chats that live now, wherever they may be.
-fn private_directories(project: &Project) -> Vec<PathBuf> {
-    let uid = rustix::process::geteuid().as_raw();
-    let places =
-        ["/run/action-llama".into(), format!("/dev/shm/action-llama-{uid}"), project.temp().display().to_string()];
+/// A directory in memory for what is private, of this test alone: others hold chats at the same time, and each chat removes
+/// what dead ones have left in its place.
+fn runtime_dir() -> TempDir {
+    TempDir::new_in("/dev/shm").unwrap()
+}
+
+/// `al` with this place for what is private.
+fn al_in<'p>(runtime: &TempDir, project: &'p Project, args: &[&str]) -> Al<'p> {
+    project.al(args).env("XDG_RUNTIME_DIR", runtime.path())
+}
+
+/// Directories of chats that live now.
+fn private_directories(runtime: &TempDir, project: &Project) -> Vec<PathBuf> {
+    let places = [runtime.path().join("action-llama"), project.temp()];
     let entries = places.iter().flat_map(|place| fs::read_dir(place).into_iter().flatten().flatten());
     let paths = entries.map(|entry| entry.path());
     paths.filter(|path| path.file_name().unwrap().to_string_lossy().contains("al-chat.")).collect()
@@ -200,13 +211,13 @@ fn private_directories(project: &Project) -> Vec<PathBuf> {
 #[test]
 fn an_agents_credentials_are_in_the_environment_of_its_tools_alone() {
     let (llm, table) = server();
-    let project = project_of(&table);
+    let (runtime, project) = (runtime_dir(), project_of(&table));
     let dir = agent_with_credentials(&project);
     let look = "echo $GITHUB_TOKEN $GH_TOKEN $GIT_AUTHOR_NAME; echo $GIT_SSH_COMMAND; pwd; env | grep -c sk-test; \
                 cat $(echo \"$GIT_SSH_COMMAND\" | cut -d'\"' -f2); stat -c %a \"$(dirname \"$(echo \"$GIT_SSH_COMMAND\" | cut -d'\"' -f2)\")\"; \
                 tr '\\0' '\\n' </proc/$PPID/environ | grep -c ghp_";
     llm.play([bash(look).stream(), text("My token is ghp_0123456789abcdef!").deltas_of(4).stream()]);
-    let done = project.al(&["chat", "dev", "--yes", "-m", "Look"]).run();
+    let done = al_in(&runtime, &project, &["chat", "dev", "--yes", "-m", "Look"]).run();
     assert_eq!(done.expect(0).stdout, "My token is ***!\n");
     assert!(!done.stderr.contains("ghp_0123456789abcdef") && !done.stderr.contains("AAAABBBB"), "{}", done.stderr);
     let requests = llm.finish();
@@ -219,7 +230,7 @@ fn an_agents_credentials_are_in_the_environment_of_its_tools_alone() {
     assert_eq!(lines[8], "0", "the program itself does not have them");
     let key = lines[1].split('"').nth(1).unwrap();
     assert!(!Path::new(key).exists(), "{key}");
-    assert!(private_directories(&project).is_empty() && project.remains().is_empty());
+    assert!(private_directories(&runtime, &project).is_empty() && project.remains().is_empty());
     let context = system(&requests[0]);
     for part in ["\"dev\"", "GITHUB_TOKEN", "GIT_SSH_COMMAND", "\"org\": \"acme\"", "# Dev\n\nFind issues."] {
         assert!(context.contains(part), "{part}: {context}");
@@ -265,18 +276,18 @@ fn secrets_of_several_credentials_in_output_are_all_named() {
 #[test]
 fn a_signal_leaves_nothing_behind() {
     let (llm, table) = server();
-    let project = project_of(&table);
+    let (runtime, project) = (runtime_dir(), project_of(&table));
     agent_with_credentials(&project);
     for (signal, status) in [(Signal::TERM, 143), (Signal::HUP, 129), (Signal::INT, 130)] {
         llm.play([bash("echo $$ >../../pid; exec sleep 300").stream()]);
-        let running = project.al(&["chat", "dev", "--yes", "-m", "Wait"]).start();
+        let running = al_in(&runtime, &project, &["chat", "dev", "--yes", "-m", "Wait"]).start();
         let pid_file = project.root().join("pid");
         let pid =
             wait::until("the command", || fs::read_to_string(&pid_file).unwrap_or_default(), |pid| pid.ends_with('\n'));
-        assert_eq!(private_directories(&project).len(), 2);
+        assert_eq!(private_directories(&runtime, &project).len(), 2);
         running.signal(signal);
         running.finish().expect(status);
-        assert!(private_directories(&project).is_empty(), "{:?}", private_directories(&project));
+        assert!(private_directories(&runtime, &project).is_empty(), "{:?}", private_directories(&runtime, &project));
         let process = Path::new("/proc").join(pid.trim());
         wait::until("end of the command", || process.exists(), |exists| !exists);
         fs::remove_file(pid_file).unwrap();
@@ -404,18 +415,18 @@ fn what_a_command_prints_can_be_seen_as_it_comes() {
 #[test]
 fn a_killed_chat_leaves_nothing_to_the_next_one() {
     let (llm, table) = server();
-    let project = project_of(&table);
+    let (runtime, project) = (runtime_dir(), project_of(&table));
     agent_with_credentials(&project);
     llm.play([bash("echo $$ >../../pid; exec sleep 300").stream(), text("done").stream()]);
-    let running = project.al(&["chat", "dev", "--yes", "-m", "Wait"]).start();
+    let running = al_in(&runtime, &project, &["chat", "dev", "--yes", "-m", "Wait"]).start();
     let pid_file = project.root().join("pid");
     let pid = || fs::read_to_string(&pid_file).unwrap_or_default();
     let pid = wait::until("the command", pid, |pid| pid.ends_with('\n'));
-    let left = private_directories(&project);
+    let left = private_directories(&runtime, &project);
     running.signal(Signal::KILL);
     running.finish().expect(-9);
     assert!(left.len() == 2 && left.iter().all(|dir| dir.exists()), "{left:?}");
-    project.al(&["chat", "dev", "-m", "hello"]).run().expect(0);
+    al_in(&runtime, &project, &["chat", "dev", "-m", "hello"]).run().expect(0);
     assert!(left.iter().all(|dir| !dir.exists()), "{left:?}");
     let pid = rustix::process::Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
     rustix::process::kill_process(pid, Signal::KILL).unwrap();
