@@ -11,6 +11,9 @@ pub(super) trait Bytes {
     /// Waits for one.
     fn next(&mut self) -> Result<u8>;
 
+    /// Has one come again: it belongs to what is next.
+    fn put_back(&mut self, byte: u8);
+
     /// Whether no other belongs to the last one: a terminal sends the bytes of a key at once.
     fn is_over(&mut self) -> bool;
 }
@@ -29,6 +32,10 @@ impl Bytes for VecDeque<u8> {
         self.pop_front().context("the bytes end in the middle of a key")
     }
 
+    fn put_back(&mut self, byte: u8) {
+        self.push_front(byte);
+    }
+
     fn is_over(&mut self) -> bool {
         self.is_empty()
     }
@@ -36,6 +43,9 @@ impl Bytes for VecDeque<u8> {
 
 /// What a terminal sends before and behind what is pasted.
 const PASTE: [&[u8]; 2] = [b"\x1b[200~", b"\x1b[201~"];
+
+const CTRL_C: u8 = 3;
+const ESCAPE: u8 = 27;
 
 /// Modifiers in a key's sequence, less one: Shift, Alt, Ctrl.
 const SHIFT: u32 = 1;
@@ -47,12 +57,12 @@ impl Decoder {
     pub(super) fn next(&mut self, bytes: &mut dyn Bytes) -> Result<Key> {
         Ok(match bytes.next()? {
             // Whatever else is pasted, there has to be a way out when its end never comes.
-            3 => {
+            CTRL_C => {
                 self.pasting = false;
                 Key::Interrupt
             }
-            27 if !self.pasting && bytes.is_over() => Key::Escape,
-            27 => self.sequence(bytes)?,
+            ESCAPE if !self.pasting && bytes.is_over() => Key::Escape,
+            ESCAPE => self.sequence(bytes)?,
             byte if self.pasting => self.pasted(byte, bytes)?,
             byte @ (0..32 | 127) => control(byte),
             first => character(first, bytes)?,
@@ -88,7 +98,7 @@ impl Decoder {
         }
         let is_begun =
             |at: &usize| PASTE.iter().any(|mark| *mark != &skipped[*at..] && mark.starts_with(&skipped[*at..]));
-        let rest = skipped.iter().rposition(|byte| *byte == 27).filter(is_begun);
+        let rest = skipped.iter().rposition(|byte| *byte == ESCAPE).filter(is_begun);
         bytes.drain(..rest.unwrap_or(bytes.len()));
     }
 
@@ -97,6 +107,7 @@ impl Decoder {
         let second = bytes.next()?;
         if !matches!(second, b'[' | b'O') {
             return Ok(match second {
+                ESCAPE | CTRL_C => another(second, bytes),
                 _ if self.pasting => Key::Other,
                 b'\r' | b'\n' => Key::NewLine,
                 b'b' => Key::WordLeft,
@@ -110,8 +121,7 @@ impl Decoder {
             match bytes.next()? {
                 byte @ 0x40..0x7F => break byte,
                 // No sequence has one. What was begun is given up, so that Ctrl-C is always one.
-                27 => return Ok(Key::Other),
-                byte @ 0..32 => return Ok(self.interrupting(byte)),
+                byte @ 0..32 => return Ok(another(byte, bytes)),
                 byte => parameters.push(char::from(byte)),
             }
         };
@@ -122,12 +132,6 @@ impl Decoder {
             _ => return Ok(special(last, &parameters)),
         }
         Ok(Key::Other)
-    }
-
-    /// A control character in the middle of something else.
-    fn interrupting(&mut self, byte: u8) -> Key {
-        self.pasting &= byte != 3;
-        if self.pasting { Key::Other } else { control(byte) }
     }
 
     /// A byte of what is pasted.
@@ -148,7 +152,7 @@ fn control(byte: u8) -> Key {
     match byte {
         1 => Key::Home,
         2 => Key::Left,
-        3 => Key::Interrupt,
+        CTRL_C => Key::Interrupt,
         4 => Key::Eof,
         5 => Key::End,
         6 => Key::Right,
@@ -202,6 +206,12 @@ fn modified(code: u32, modifiers: u32) -> Key {
     }
 }
 
+/// What was begun is no key: this byte belongs to the next one. That may be the end of what is pasted.
+fn another(byte: u8, bytes: &mut dyn Bytes) -> Key {
+    bytes.put_back(byte);
+    Key::Other
+}
+
 fn character(first: u8, bytes: &mut dyn Bytes) -> Result<Key> {
     let more = match first {
         0..0xC0 => 0,
@@ -213,9 +223,8 @@ fn character(first: u8, bytes: &mut dyn Bytes) -> Result<Key> {
     for _ in 0..more {
         match bytes.next()? {
             byte @ 0x80..0xC0 => encoded.push(byte),
-            // A terminal with another encoding: what comes next is a key of its own.
-            byte @ (0..32 | 127) => return Ok(control(byte)),
-            byte => return Ok(if byte.is_ascii() { Key::Char(char::from(byte)) } else { Key::Other }),
+            // A terminal with another encoding.
+            byte => return Ok(another(byte, bytes)),
         }
     }
     let text = std::str::from_utf8(&encoded).ok().and_then(|text| text.chars().next());
@@ -249,14 +258,14 @@ mod tests {
 
     #[test]
     fn ctrl_c_and_enter_are_keys_wherever_they_come() {
-        case("\x1B[\x03a", &[Key::Interrupt, Key::Char('a')]);
-        case("\x1B[12\r", &[Key::Enter]);
-        case("\x1B[200~ab\x1B[\x03", &[Key::Other, Key::Char('a'), Key::Char('b'), Key::Interrupt]);
+        case("\x1B[\x03a", &[Key::Other, Key::Interrupt, Key::Char('a')]);
+        case("\x1B[12\r", &[Key::Other, Key::Enter]);
+        case("\x1B[200~ab\x1B[\x03", &[Key::Other, Key::Char('a'), Key::Char('b'), Key::Other, Key::Interrupt]);
         // Latin-1.
         for (bytes, expected) in
             [(&b"\xE9\x03"[..], Key::Interrupt), (b"\xE9\r", Key::Enter), (b"\xE9t", Key::Char('t'))]
         {
-            assert_eq!(keys(bytes), [expected]);
+            assert_eq!(keys(bytes), [Key::Other, expected]);
         }
     }
 
@@ -296,6 +305,30 @@ mod tests {
         pasted("x\x1B[201~\r", &[x, other, Key::Enter]);
         pasted("x\x15\x04\x1B[A", &[x, other, other, other]);
         pasted("x\x03\r", &[x, Key::Interrupt, Key::Enter]);
+    }
+
+    #[test]
+    fn a_paste_ends_whatever_stands_before_its_end() {
+        let (x, other) = (Key::Char('x'), Key::Other);
+        for before in ["\x1B", "\x1B\x1B", "\x1B[", "\x1BO", "\x1B[20", "\x1B[200", "\x1B[201", "\x1B[201\x1B"] {
+            let keys = keys(format!("\x1B[200~x{before}\x1B[201~x\r").as_bytes());
+            let seen: Vec<Key> = keys.into_iter().filter(|key| *key != other).collect();
+            assert_eq!(seen, [x, x, Key::Enter], "{before:?}");
+        }
+        for cut in [&b"\xC3"[..], b"\xE2\x82", b"\xF0\x9F\x99"] {
+            let keys = keys(&[b"\x1B[200~x", cut, b"\x1B[201~x\r"].concat());
+            assert_eq!(keys.last(), Some(&Key::Enter), "{cut:?}");
+        }
+        // Latin-1.
+        assert_eq!(keys(b"\x1B[200~\xE9\r"), [other, other, Key::NewLine]);
+        pasted("\x1B\x03", &[other, Key::Interrupt]);
+    }
+
+    #[test]
+    fn an_escape_character_in_the_middle_of_a_key_begins_another() {
+        case("\x1B[\x1B[A", &[Key::Other, Key::Up]);
+        case("\x1B\x1B[A", &[Key::Other, Key::Up]);
+        assert_eq!(keys(b"\xC3\x1B[A"), [Key::Other, Key::Up]);
     }
 
     #[test]

@@ -213,6 +213,10 @@ impl Bytes for Input {
         }
     }
 
+    fn put_back(&mut self, byte: u8) {
+        self.bytes.push_front(byte);
+    }
+
     fn is_over(&mut self) -> bool {
         !self.has_more(WITHIN_KEY)
     }
