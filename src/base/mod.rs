@@ -12,6 +12,7 @@ mod masked_stream;
 pub mod packed;
 pub mod process;
 pub mod prompt;
+pub mod signals;
 pub mod subnet;
 pub mod term;
 pub mod text;

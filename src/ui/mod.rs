@@ -10,6 +10,8 @@ use rustix::termios::tcgetattr;
 
 use crate::base::term::{Stream, Style};
 
+pub use raw_mode::put_terminal_back;
+
 pub mod composer;
 pub mod console;
 pub mod dialogs;

@@ -5,6 +5,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::process::Signal;
+
 use crate::support::project::Project;
 use crate::support::pty::{CTRL_C, DOWN, ENTER};
 
@@ -360,4 +362,25 @@ fn the_gateway_key_is_replaced_only_when_that_is_wanted() {
     al.answer("(y/N)", "y").wait_for("saved.");
     assert_eq!(al.finish().0, 0);
     assert_eq!(read(&project, "gateway_api_key/default/key").trim().len(), 43);
+}
+
+#[test]
+fn a_signal_leaves_the_terminal_of_a_question_as_it_was() {
+    let project = Project::without_docker("");
+    for signal in [Signal::TERM, Signal::HUP, Signal::QUIT, Signal::INT] {
+        let mut al = project.al(&["creds", "add", "reddit_oauth"]).on_pty();
+        al.answer("Client ID:", "id").wait_for("Client Secret:").type_in("sec").wait_for("***").signal(signal);
+        assert_eq!(al.finish().0, -signal.as_raw());
+        assert!(!root(&project).exists());
+    }
+}
+
+#[test]
+fn a_signal_that_is_to_be_ignored_is_while_a_question_is_open() {
+    let project = Project::without_docker("");
+    let al = project.al(&["creds", "add", "openai_key"]);
+    let mut al = al.through("env", &["--ignore-signal=HUP"], env!("CARGO_BIN_EXE_al").as_ref()).on_pty();
+    al.wait_for("API Key:").signal(Signal::HUP);
+    al.type_in(CTRL_C);
+    assert_eq!(al.finish().0, 130);
 }

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::al::Done;
@@ -259,6 +260,18 @@ fn a_person_decides_about_what_nobody_could_say() {
     al.answer("Save anyway? (Y/n)", "").wait_for("saved.");
     assert_eq!(al.finish().0, 0);
     assert!(is_stored(&project, "vultr_api_key"));
+}
+
+#[test]
+fn a_signal_after_a_question_ends_the_command_as_well() {
+    let project = Project::without_docker("");
+    // Nobody ever answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let replaced = format!("https://api.vultr.com=http://{}", silent.local_addr().unwrap());
+    let mut al = project.al(&["creds", "add", "vultr_api_key"]).env("AL_HTTP_OVERRIDE", replaced).on_pty();
+    al.answer("API Key:", "tea-secret").wait_for("Validating Vultr API Key...").signal(Signal::TERM);
+    assert_eq!(al.finish().0, -Signal::TERM.as_raw());
+    assert!(!is_stored(&project, "vultr_api_key"));
 }
 
 #[test]

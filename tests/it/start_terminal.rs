@@ -153,6 +153,18 @@ fn sigquit_kills_a_scheduler_after_it_has_given_the_terminal_back() {
 }
 
 #[test]
+fn after_questions_signals_do_what_they_do_without_any() {
+    let (project, agents) = idle_project(&["dev"]);
+    project.configure(&agents[0], &format!("credentials = [\"mintlify_token\"]\n{ON_HOOK}"));
+    let asked = start(&project, &[], 24, 80);
+    asked.see("API Token:").signal(Signal::TERM);
+    assert_eq!(asked.finish().status, -Signal::TERM.as_raw());
+    let tty = start(&project, &[], 24, 80);
+    tty.see("API Token:").type_in("tea").type_in(ENTER).see("Select agent").signal(Signal::TERM);
+    assert_eq!(tty.finish().status, 0);
+}
+
+#[test]
 fn ctrl_c_cancels_the_start_and_other_keys_do_nothing_yet() {
     let (project, _) = idle_project(&["dev"]);
     let path = project.docker_that("build) exec sleep 60");

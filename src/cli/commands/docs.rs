@@ -12,10 +12,10 @@ use signal_hook::flag;
 
 use crate::base::error::UsageError;
 use crate::base::packed;
+use crate::base::signals::is_ignored;
 use crate::base::term::stdout;
 use crate::base::text::suggestion;
 use crate::cli::args::Docs;
-use crate::cli::ctrl_c::is_ignored;
 
 /// All pages, packed by `build.rs`.
 static PACKED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/user-docs.deflate"));

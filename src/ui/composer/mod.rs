@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use super::keyboard::{Key, Keyboard};
 use super::raw_mode::{CtrlC, RawMode};
-use super::{interactive, put, put_unless_stuck};
+use super::{interactive, put};
 use crate::base::term::{Style, height, sgr, width};
 use crate::base::text::{columns, printable};
 
@@ -40,7 +40,7 @@ pub struct Composer {
     /// Messages of this conversation, oldest first.
     history: Vec<String>,
     /// Holds as long as nothing is read.
-    quiet: Arc<RawMode>,
+    quiet: RawMode,
 }
 
 impl Composer {
@@ -50,21 +50,13 @@ impl Composer {
     /// # Errors
     /// When the terminal cannot be taken over.
     pub fn new(wake: PipeReader) -> Result<Self> {
-        let quiet = Arc::new(RawMode::enter(CtrlC::Signal)?);
         let (mut out, style) = interactive();
         let modes = if style.live { Modes::of(&|name| std::env::var(name).ok()) } else { Modes::default() };
+        let modes = Arc::new(modes);
+        let ended = Arc::clone(&modes);
+        let quiet = RawMode::enter(CtrlC::Signal, move || ended.end())?;
         put(&mut *out, modes.begin())?;
-        Ok(Self { keyboard: Keyboard::waking(wake), out, style, modes: Arc::new(modes), history: Vec::new(), quiet })
-    }
-
-    /// Gives what puts the terminal back as it was, for the case that another thread ends the process.
-    pub fn restorer(&self) -> impl FnOnce() + Send + 'static {
-        let (quiet, modes) = (Arc::clone(&self.quiet), Arc::clone(&self.modes));
-        move || {
-            if quiet.leave() {
-                put_unless_stuck(&modes.end());
-            }
-        }
+        Ok(Self { keyboard: Keyboard::waking(wake), out, style, modes, history: Vec::new(), quiet })
     }
 
     /// Has a message typed.

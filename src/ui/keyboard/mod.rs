@@ -85,7 +85,8 @@ impl Keyboard {
 
     /// Opens it for a question.
     pub(super) fn open(&mut self) -> Result<Keys<'_>> {
-        Ok(Keys { _raw: RawMode::enter(CtrlC::Key)?, keyboard: self })
+        // What comes next on the terminal is not the answer.
+        Ok(Keys { _raw: RawMode::enter(CtrlC::Key, || "\n".to_owned())?, keyboard: self })
     }
 
     /// Forgets what was typed before a question was shown, so that it is not taken for the answer. A paste that has begun

@@ -11,14 +11,14 @@ use std::thread::JoinHandle;
 use anyhow::{Context as _, Result};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Signal, getpgrp, getpid, kill_process};
-use rustix::termios::tcgetpgrp;
+use rustix::process::{Signal, getpid, kill_process};
 use signal_hook::consts::{SIGCONT, SIGTSTP, SIGWINCH};
 use signal_hook::low_level::pipe;
 
 use crate::base::worker;
 use crate::scheduler::handle::Handle;
 use crate::ui::keyboard::{Decoder, Key};
+use crate::ui::raw_mode::is_foreground;
 
 /// Most that may wait to be looked at; what comes then is lost. Of keys nobody types so many ahead.
 const WAITING: usize = 1000;
@@ -36,15 +36,6 @@ pub(super) enum Input {
     Changed,
     /// Somebody wants the process to stop for a while.
     Suspend,
-}
-
-/// Whether keys of the terminal are for this process: it is not in the background.
-pub(super) fn is_foreground() -> bool {
-    match tcgetpgrp(std::io::stdin()) {
-        Ok(group) => group == getpgrp(),
-        // A terminal that controls nobody has no background.
-        Err(error) => error == rustix::io::Errno::NOTTY && std::io::stdin().is_terminal(),
-    }
 }
 
 /// The thread.

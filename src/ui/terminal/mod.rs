@@ -18,12 +18,11 @@ use crate::base::term;
 use crate::base::text::printable;
 use crate::base::{Cancel, crash};
 use crate::scheduler::handle::{Handle, Snapshot};
-use crate::ui::put_unless_stuck;
-use crate::ui::raw_mode::{CtrlC, RawMode};
+use crate::ui::raw_mode::{CtrlC, RawMode, is_foreground};
 use canvas::Canvas;
 use controls::Controls;
 use frame::{SPINNER_MS, Scene, frame};
-use input::{Input, Inputs, is_foreground};
+use input::{Input, Inputs};
 use log_lines::LogLines;
 use wishes::Wishes;
 
@@ -56,7 +55,7 @@ pub struct Display {
     handle: Handle,
     project: Option<String>,
     log_dir: PathBuf,
-    mode: Arc<RawMode>,
+    mode: RawMode,
     inputs: Inputs,
     wishes: Wishes,
     canvas: Canvas,
@@ -69,26 +68,13 @@ pub struct Display {
     snapshot: Arc<Snapshot>,
 }
 
-/// Puts the terminal back without waiting for anybody.
-#[derive(Clone)]
-pub struct Restorer(Arc<RawMode>);
-
-impl Restorer {
-    /// Does it; a second time nothing happens.
-    pub fn restore(&self) {
-        if self.0.leave() {
-            put_unless_stuck(canvas::END);
-        }
-    }
-}
-
 impl Display {
     /// Takes the terminal over. `project`: its name, until the scheduler says it; `log_dir`: where logs of agents are.
     ///
     /// # Errors
     /// When the system refuses.
     pub fn open(handle: Handle, project: Option<String>, log_dir: &Path) -> Result<Self> {
-        let mode = Arc::new(RawMode::enter(CtrlC::Key)?);
+        let mode = RawMode::enter(CtrlC::Key, || canvas::END.to_owned())?;
         let mut display = Self {
             inputs: Inputs::listen(handle.clone())?,
             wishes: Wishes::start(handle.clone())?,
@@ -107,11 +93,6 @@ impl Display {
         write(canvas::BEGIN);
         display.draw();
         Ok(display)
-    }
-
-    /// A way to put the terminal back from another thread.
-    pub fn restorer(&self) -> Restorer {
-        Restorer(Arc::clone(&self.mode))
     }
 
     /// Shows the state of the scheduler until it is told to stop, and then once again.

@@ -111,9 +111,6 @@ fn view(
     };
     let asks = args.message.is_none() || matches!(consent, Consent::Asked);
     let composer = if asks { Some(Composer::new(wake)?) } else { None };
-    if let Some(composer) = &composer {
-        signals.restore_at_the_end(composer.restorer());
-    }
     let on_terminal = io::stdout().is_terminal();
     let aside: (Box<dyn io::Write>, Stream) = match on_terminal {
         true => (Box::new(stdout()), Stream::Stdout),

@@ -9,13 +9,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use shims::session::ToolGroups;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-use signal_hook::iterator::Signals as Incoming;
+use signal_hook::consts::{SIGINT, SIGQUIT};
 use signal_hook::low_level::emulate_default_handler;
 
 use super::descendants;
-use crate::base::{Cancel, worker};
-use crate::cli::ctrl_c::is_ignored;
+use crate::base::{Cancel, signals, worker};
+use crate::ui::put_terminal_back;
 
 /// Ctrl-C again within this time ends the chat.
 const AGAIN: Duration = Duration::from_secs(2);
@@ -42,8 +41,6 @@ struct State {
     wake: Option<PipeWriter>,
     groups: ToolGroups,
     directories: Vec<PathBuf>,
-    /// Puts the terminal back as it was.
-    restore: Option<Box<dyn FnOnce() + Send>>,
 }
 
 impl Signals {
@@ -62,17 +59,14 @@ impl Signals {
             wake: Some(writer),
             groups,
             directories: Vec::new(),
-            restore: None,
         })));
-        let wanted = [SIGINT, SIGTERM, SIGHUP, SIGQUIT].into_iter().filter(|signal| !is_ignored(*signal));
-        let mut incoming = Incoming::new(wanted).context("take over signals")?;
+        let mut incoming = signals::take_over(&signals::ENDING)?;
         let shared = signals.clone();
         worker::spawn("signals", move || {
             for signal in incoming.forever() {
                 let ends = match signal {
                     SIGINT => shared.lock().interrupt(Instant::now()),
                     SIGQUIT => {
-                        // Nobody is woken: who reads keys would put the terminal into another mode after this.
                         shared.lock().ending.get_or_insert(SIGQUIT);
                         shared.clean_up();
                         let _ = emulate_default_handler(SIGQUIT);
@@ -144,11 +138,6 @@ impl Signals {
         self.lock().directories.extend(directories);
     }
 
-    /// How the terminal is put back as it was, however the process ends.
-    pub(super) fn restore_at_the_end(&self, restore: impl FnOnce() + Send + 'static) {
-        self.lock().restore = Some(Box::new(restore));
-    }
-
     /// Nothing may keep the process from ending, and nothing secret may be left by it. Usually it has ended before.
     fn see_to_the_end(&self, signal: i32) {
         thread::sleep(LAST_GRACE);
@@ -158,16 +147,14 @@ impl Signals {
 
     /// Does what is left to do before the process ends.
     fn clean_up(&self) {
-        let (groups, directories, restore) = {
+        let (groups, directories) = {
             let mut state = self.lock();
-            (state.groups.clone(), std::mem::take(&mut state.directories), state.restore.take())
+            (state.groups.clone(), std::mem::take(&mut state.directories))
         };
         groups.close();
         descendants::kill();
         directories.iter().for_each(|directory| drop(fs::remove_dir_all(directory)));
-        if let Some(restore) = restore {
-            restore();
-        }
+        put_terminal_back();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -212,6 +199,8 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use signal_hook::consts::SIGTERM;
+
     use super::*;
 
     fn state() -> State {
@@ -224,7 +213,6 @@ mod tests {
             wake: None,
             groups: ToolGroups::default(),
             directories: Vec::new(),
-            restore: None,
         }
     }
 

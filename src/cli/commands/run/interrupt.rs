@@ -4,13 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use crossbeam_channel::Sender;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 
-use crate::base::{Cancel, worker};
-use crate::cli::ctrl_c::is_ignored;
+use crate::base::{Cancel, signals, worker};
 use crate::scheduler::handle::Event;
 
 /// Supervisors send several signals at once; within this time they count as one.
@@ -32,8 +30,7 @@ impl Interrupt {
     /// # Errors
     /// When the system refuses.
     pub(super) fn listen(events: Sender<Event>) -> Result<Self> {
-        let wanted = [SIGINT, SIGTERM, SIGHUP].into_iter().filter(|signal| !is_ignored(*signal));
-        let mut signals = Signals::new(wanted).context("take over signals")?;
+        let mut signals = signals::take_over(&[SIGINT, SIGTERM, SIGHUP])?;
         let interrupt = Self { token: Cancel::new(), signal: Arc::default() };
         let (token, last) = (interrupt.token.clone(), Arc::clone(&interrupt.signal));
         worker::spawn("signals", move || {

@@ -96,7 +96,6 @@ pub(crate) fn run(args: Start) -> Result<u8> {
     let form = if args.headless { Form::Lines } else { Form::Terminal };
     let project_name = loaded.project.settings.project_name.clone();
     let view = View::start(form, handle.clone(), project_name, &log_dir(&project))?;
-    signals.restore_before_death(view.restorer());
     let plan = Plan { loaded, credentials, environment, exposure, dashboard: args.web_ui, log };
     let ended = carry_out(plan, &handle, events, &signals, &lock);
     view.stop();

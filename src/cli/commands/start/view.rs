@@ -11,7 +11,8 @@ use crate::base::clock::UnixMs;
 use crate::base::{Cancel, worker};
 use crate::scheduler::handle::Handle;
 use crate::ui::headless::{Headless, print};
-use crate::ui::terminal::{self, Display, Restorer};
+use crate::ui::put_terminal_back;
+use crate::ui::terminal::{self, Display};
 
 /// How long a look at the state waits for a change.
 const LOOK: Duration = Duration::from_secs(3600);
@@ -33,8 +34,8 @@ pub(super) struct View {
     thread: Option<JoinHandle<Result<()>>>,
     /// Hangs up when the thread has ended.
     ended: Receiver<()>,
-    /// Of the terminal UI.
-    restorer: Option<Restorer>,
+    /// There is a terminal UI.
+    is_drawn: bool,
 }
 
 impl View {
@@ -45,7 +46,7 @@ impl View {
     pub(super) fn start(form: Form, handle: Handle, project: Option<String>, log_dir: &Path) -> Result<Self> {
         let is_wanted = form == Form::Terminal && terminal::is_possible();
         let display = is_wanted.then(|| Display::open(handle.clone(), project, log_dir)).transpose()?;
-        let restorer = display.as_ref().map(Display::restorer);
+        let is_drawn = display.is_some();
         let stop = Cancel::new();
         let (alive, ended) = bounded(0);
         let (shown, stopped) = (handle.clone(), stop.clone());
@@ -57,12 +58,7 @@ impl View {
                 print_lines(&shown, &stopped);
             }
         })?;
-        Ok(Self { handle, stop, thread: Some(thread), ended, restorer })
-    }
-
-    /// How the terminal is put back as it was, when it has been taken over.
-    pub(super) fn restorer(&self) -> Option<Restorer> {
-        self.restorer.clone()
+        Ok(Self { handle, stop, thread: Some(thread), ended, is_drawn })
     }
 
     /// Shows what is left, and that it is over.
@@ -76,12 +72,12 @@ impl Drop for View {
         self.stop.cancel();
         self.handle.wake();
         // Whoever reads lines gets them all; a terminal may be stuck.
-        let is_stuck = self.restorer.is_some()
-            && self.ended.recv_timeout(LAST_WORDS) == Err(crossbeam_channel::RecvTimeoutError::Timeout);
-        match (&self.restorer, self.thread.take()) {
-            (Some(restorer), _) if is_stuck => restorer.restore(),
-            (_, Some(thread)) => _ = worker::join(thread),
-            (_, None) => {}
+        let is_stuck =
+            self.is_drawn && self.ended.recv_timeout(LAST_WORDS) == Err(crossbeam_channel::RecvTimeoutError::Timeout);
+        if is_stuck {
+            put_terminal_back();
+        } else if let Some(thread) = self.thread.take() {
+            let _ = worker::join(thread);
         }
     }
 }
