@@ -64,11 +64,17 @@ pub enum Control {
         prompt: Option<String>,
         queue: bool,
     },
-    /// Ends the scheduler. `clear_queue`: queued items become dead. `kill`: runs are killed, else they go on.
-    Stop {
-        clear_queue: bool,
-        kill: bool,
-    },
+    /// Ends the scheduler.
+    Stop(StopWish),
+}
+
+/// What is not to outlive the scheduler.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StopWish {
+    /// Queued items become dead, else they wait for the next scheduler.
+    pub clear_queue: bool,
+    /// Runs are killed, else they go on.
+    pub kill: bool,
 }
 
 /// What became of a wish.

@@ -63,6 +63,27 @@ fn one_message_prints_the_answer_and_nothing_else() {
 }
 
 #[test]
+fn variables_last_as_long_as_the_conversation_and_are_kept_from_others() {
+    let (llm, table) = server();
+    let project = project_of(&table);
+    llm.play([
+        Reply::new().bash("call_1", "setenv TOKEN abc").stream(),
+        Reply::new()
+            .bash("call_2", "echo $TOKEN; find \"$TMPDIR\"/*/env.sh -printf '%m\\n' && stat -c %a \"$TMPDIR\"/*")
+            .stream(),
+        text("Bye").stream(),
+    ]);
+    let done = project.al(&["chat", "--yes", "-m", "Go on."]).run();
+    done.expect(0);
+    assert!(
+        done.stderr.contains("  set 1 variable(s)\n") && done.stderr.contains("\n  abc\n  600\n  700\n"),
+        "{}",
+        done.stderr
+    );
+    assert!(project.remains().is_empty(), "{:?}", project.remains());
+}
+
+#[test]
 fn a_failed_request_is_an_error_with_status_1() {
     let (llm, table) = server();
     let project = project_of(&table);

@@ -9,7 +9,7 @@ use action_llama::base::{Secret, ids};
 use action_llama::model::names::{AgentName, InstanceId};
 use action_llama::model::status::{InstanceState, InstanceStatus};
 use action_llama::model::wire::run_file::TriggerKind;
-use action_llama::scheduler::handle::{Control, Done, Refusal, Snapshot};
+use action_llama::scheduler::handle::{Control, Done, Refusal, Snapshot, StopWish};
 use action_llama::store::containers::{self, Identity, Origin};
 use action_llama::store::items::{self, Kind, NewItem};
 use action_llama::store::locks;
@@ -46,7 +46,7 @@ fn case(
 #[test]
 fn pause_resume_and_stop() {
     let bed = Bed::new();
-    let stop = |clear_queue, kill| Control::Stop { clear_queue, kill };
+    let stop = |clear_queue, kill| Control::Stop(StopWish { clear_queue, kill });
     case(&bed, "/control/pause", "", &Control::Pause, Ok(Done::Yes), (200, message("Scheduler paused")));
     case(&bed, "/control/resume", "{", &Control::Resume, Ok(Done::Yes), (200, message("Scheduler resumed")));
     let failed = || Err(Refusal::Failed("disk full".into()));

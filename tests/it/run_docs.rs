@@ -128,6 +128,36 @@ fn the_first_steps_lead_to_a_run_that_looks_as_shown() {
     assert_eq!(essence(first_run, "hello"), essence(screen, "hello"), "{first_run}");
 }
 
+/// A broken file is told as the page says, and the command is run all the same.
+#[test]
+#[cfg_attr(no_docker, ignore = "AL_TEST_NO_DOCKER is set")]
+fn variables_last_for_later_calls_as_agents_are_told() {
+    let project = Project::new();
+    let blocks = page("agent-docs/skills/environment.md").blocks();
+    let shown = &blocks.iter().find(|block| block.text.contains("setenv")).unwrap().text;
+    let commands =
+        [shown, "printf '<%s>' \"$ISSUE\" \"$TITLE\" \"$BRANCH\"", "echo 'exit 3' >>/tmp/env.sh", "echo run", "true"];
+    // A string of JSON is one of TOML.
+    let turn = |command: &&str| {
+        format!(
+            "[[turn]]\ntext = \"After {{{{last_result}}}}.\"\n  [[turn.call]]\n  tool = \"bash\"\n  args = {{ command = {} }}\n",
+            Value::from(*command)
+        )
+    };
+    let turns: Vec<String> = commands.iter().map(turn).collect();
+    let agent = project.model_agent("dev", &format!("version = 1\n{}", turns.concat()));
+    let done = project.run(&agent, &["--json"]);
+    done.expect(0);
+    let log = project.log_text(&agent);
+    for seen in [
+        "After set 2 variable(s)\\nset 1 variable(s).",
+        "After <42><it's dark><fix-42>.",
+        "After /tmp/env.sh ended the shell with status 3: correct or remove it; the command is run without it\\nrun.",
+    ] {
+        assert!(log.contains(seen), "{seen}: {log}");
+    }
+}
+
 /// The picture leaves lines out.
 #[test]
 #[cfg_attr(no_docker, ignore = "AL_TEST_NO_DOCKER is set")]

@@ -52,7 +52,7 @@ pub struct Input {
     pub models: Vec<ModelChoice>,
     /// Working directory of the tools.
     pub tool_dir: PathBuf,
-    /// Where tools put the full text of long output; must be writable.
+    /// The session's own, writable: tools put the full text of long output there, and variables that outlive a call.
     pub tmp_dir: PathBuf,
     /// Environment of tools; also where requests look for proxies (`HTTPS_PROXY` …) and TLS roots (`SSL_CERT_FILE`).
     pub environment: Environment,

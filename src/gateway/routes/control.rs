@@ -9,7 +9,7 @@ use crate::gateway::public::Public;
 use crate::gateway::routing::Asked;
 use crate::http::Reply;
 use crate::model::status::{AgentStatus, InstanceStatus};
-use crate::scheduler::handle::{Control, Done, Refusal, Snapshot};
+use crate::scheduler::handle::{Control, Done, Refusal, Snapshot, StopWish};
 
 /// Longest task of a run by hand.
 const PROMPT_BYTES: usize = 64 * 1024;
@@ -66,7 +66,7 @@ pub(in crate::gateway) fn resume(public: &Public, _: &Asked<'_>) -> Result<Reply
 pub(in crate::gateway) fn stop(public: &Public, asked: &Asked<'_>) -> Result<Reply, Reply> {
     let body = optional_body(asked);
     let is_set = |name| body.get(name) == Some(&Value::Bool(true));
-    let wish = Control::Stop { clear_queue: is_set("clearQueue"), kill: is_set("kill") };
+    let wish = Control::Stop(StopWish { clear_queue: is_set("clearQueue"), kill: is_set("kill") });
     match control(public, wish) {
         Ok(_) => Ok(success("Scheduler stopping".into())),
         Err(_) => Err(Reply::error(503, "Stop not available")),

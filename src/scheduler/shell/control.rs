@@ -57,10 +57,10 @@ impl Scheduler {
                 let reruns = Reruns::UpTo(self.project.settings.max_reruns);
                 self.feed(Input::Trigger { agent, token, reruns });
             }
-            Control::Stop { clear_queue, kill } => {
+            Control::Stop(wish) => {
                 self.say(Level::Info, "Stop requested via control API", &[]);
                 let _ = reply.send(Ok(Done::Yes));
-                self.stop_soon(clear_queue, kill);
+                self.stop_soon(wish);
             }
         }
     }

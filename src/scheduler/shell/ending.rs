@@ -12,6 +12,7 @@ use super::{Phase, Scheduler, Stopped};
 use crate::base::clock::UnixMs;
 use crate::base::log::Level;
 use crate::scheduler::core::Input;
+use crate::scheduler::handle::StopWish;
 use crate::store::flags;
 use crate::store::items::{self, Cleared};
 
@@ -40,13 +41,11 @@ pub(super) struct Stopping {
 
 struct Asked {
     at: Instant,
-    clear_queue: bool,
-    kill: bool,
+    wish: StopWish,
 }
 
 struct Begun {
-    clear_queue: bool,
-    kill: bool,
+    wish: StopWish,
     gateway_closed: bool,
     queue_cleared: bool,
     /// Not over before.
@@ -78,7 +77,7 @@ impl Stopping {
         let begun = self.begun.as_ref()?;
         match begun.second_signal {
             Some(_) => Some(INTERRUPTED),
-            None => begun.kill.then_some(STOPPED),
+            None => begun.wish.kill.then_some(STOPPED),
         }
     }
 
@@ -88,13 +87,13 @@ impl Stopping {
 }
 
 impl Scheduler {
-    pub(super) fn stop_soon(&mut self, clear_queue: bool, kill: bool) {
-        self.stopping.asked.get_or_insert(Asked { at: Instant::now() + STOP_DELAY, clear_queue, kill });
+    pub(super) fn stop_soon(&mut self, wish: StopWish) {
+        self.stopping.asked.get_or_insert(Asked { at: Instant::now() + STOP_DELAY, wish });
     }
 
     pub(super) fn signalled(&mut self, signal: i32) {
         match &mut self.stopping.begun {
-            None => self.begin_stop(false, false),
+            None => self.begin_stop(StopWish::default()),
             // A terminal that is closed hangs up more than once; nobody wishes anything dead by that.
             Some(_) if signal == SIGHUP => {}
             Some(begun) => {
@@ -106,7 +105,7 @@ impl Scheduler {
         }
     }
 
-    fn begin_stop(&mut self, clear_queue: bool, kill: bool) {
+    fn begin_stop(&mut self, wish: StopWish) {
         self.stopping.asked = None;
         if self.stopping.begun.is_some() {
             return;
@@ -114,21 +113,20 @@ impl Scheduler {
         self.reloads.stop();
         self.feed(Input::Stop { kill: false });
         let instances = self.runs.instances(None);
-        let left = if kill { 0 } else { instances.len() };
+        let left = if wish.kill { 0 } else { instances.len() };
         let now = Instant::now();
-        if kill && !instances.is_empty() {
+        if wish.kill && !instances.is_empty() {
             self.doom(instances, STOPPED, None);
         }
         let is_watched = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
         let linger = if left > 0 && is_watched { SECOND_SIGNAL_TIME } else { Duration::ZERO };
         self.stopping.begun = Some(Begun {
-            clear_queue,
-            kill,
+            wish,
             gateway_closed: false,
             queue_cleared: false,
             linger_until: now + linger,
             launch_until: now + LAUNCH_TIME,
-            kill_until: kill.then(|| now + KILL_TIME),
+            kill_until: wish.kill.then(|| now + KILL_TIME),
             second_signal: None,
         });
         self.say(Level::Info, "scheduler stopping", &[("runs", Value::from(left))]);
@@ -139,7 +137,7 @@ impl Scheduler {
 
     pub(super) fn go_on_stopping(&mut self, now: Instant) {
         if let Some(asked) = self.stopping.asked.take_if(|asked| asked.at <= now) {
-            self.begin_stop(asked.clear_queue, asked.kill);
+            self.begin_stop(asked.wish);
         }
     }
 
@@ -149,14 +147,14 @@ impl Scheduler {
         if !begun.gateway_closed {
             return Ok(None);
         }
-        if begun.clear_queue && !begun.queue_cleared {
+        if begun.wish.clear_queue && !begun.queue_cleared {
             begun.queue_cleared = true;
             // What was accepted until the listeners closed is meant, too. Nothing else is going on: waiting is fine.
             self.clear_queue();
         }
         let Some(begun) = &mut self.stopping.begun else { return Ok(None) };
         let now = Instant::now();
-        let killing = begun.kill || begun.second_signal.is_some();
+        let killing = begun.wish.kill || begun.second_signal.is_some();
         // What is being committed as a run becomes one, which is launched, or killed.
         let is_starting = self.core.is_claiming() || self.registering > 0;
         let all_gone = !is_starting && self.runs.instances(None).is_empty();

@@ -29,6 +29,30 @@ const EVERY: Duration = Duration::from_secs(3600);
 /// How long items of an agent that is gone wait for it to come back.
 const GRACE: Duration = Duration::from_secs(24 * 3600);
 
+/// An item that was not done, as it stands in the log.
+struct LostItem<'a> {
+    id: i64,
+    agent: &'a str,
+    kind: Kind,
+    source: &'a str,
+    attempts: u32,
+    reason: &'a str,
+    error: Option<&'a str>,
+}
+
+impl LostItem<'_> {
+    fn entry(&self, level: Level, msg: &str) -> Entry {
+        Entry::new(level, msg)
+            .field("agent", self.agent)
+            .field("kind", self.kind.as_str())
+            .field("source", self.source)
+            .field("id", self.id)
+            .field("attempts", self.attempts)
+            .field("reason", self.reason)
+            .field("error", self.error)
+    }
+}
+
 /// What is kept about the queue.
 #[derive(Default)]
 pub(super) struct Upkeep {
@@ -168,14 +192,16 @@ impl Scheduler {
                 _ => (Level::Error, "work item dead"),
             };
             let reason = item.death.reason();
-            let mut entry = Entry::new(level, msg)
-                .field("agent", item.agent.as_str())
-                .field("kind", item.kind.as_str())
-                .field("source", item.source.as_str())
-                .field("id", item.id)
-                .field("attempts", item.attempts)
-                .field("reason", reason)
-                .field("error", item.last_error.clone());
+            let lost = LostItem {
+                id: item.id,
+                agent: &item.agent,
+                kind: item.kind,
+                source: &item.source,
+                attempts: item.attempts,
+                reason,
+                error: item.last_error.as_deref(),
+            };
+            let mut entry = lost.entry(level, msg);
             if item.death == Death::QueueFull {
                 entry = entry.field("queueSize", self.host.store.queued(&item.agent));
             }
@@ -191,15 +217,16 @@ impl Scheduler {
             ItemEnd::Failed => (Level::Warn, "work item failed", class.as_str()),
             ItemEnd::Dead => (Level::Error, "work item dead", "attempts_exhausted"),
         };
-        let entry = Entry::new(level, msg)
-            .field("agent", item.agent.as_str())
-            .field("kind", item.kind.as_str())
-            .field("source", item.source.as_str())
-            .field("id", item.id)
-            .field("attempts", item.attempts)
-            .field("reason", reason)
-            .field("error", error);
-        self.log.write(&entry);
+        let lost = LostItem {
+            id: item.id,
+            agent: &item.agent,
+            kind: item.kind,
+            source: &item.source,
+            attempts: item.attempts,
+            reason,
+            error,
+        };
+        self.log.write(&lost.entry(level, msg));
         if *end == ItemEnd::Dead {
             self.status.note(&item.agent, format!("item {} dead after {} attempts", item.id, item.attempts));
         }

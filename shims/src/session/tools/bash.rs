@@ -20,6 +20,7 @@ use crate::env::Environment;
 
 mod capture;
 mod lines;
+mod variables;
 
 use capture::Capture;
 use lines::Lines;
@@ -112,8 +113,9 @@ struct Shell {
 impl Shell {
     fn start(line: &str, context: &Context) -> io::Result<Self> {
         let (reader, writer) = io::pipe()?;
-        let mut command = command(context);
-        command.args(["-c", line]).current_dir(&context.dir);
+        let shell = shell(&context.environment);
+        let mut command = command(&shell, context);
+        command.args(variables::arguments(line, &shell, &context.tmp_dir)).current_dir(&context.dir);
         context.environment.apply(&mut command);
         command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
         let child = context.groups.spawn(&mut command)?;
@@ -204,8 +206,7 @@ enum Stage {
 }
 
 /// The shell, detached from whatever terminal there is.
-fn command(context: &Context) -> Command {
-    let shell = shell(&context.environment);
+fn command(shell: &Path, context: &Context) -> Command {
     if context.surroundings == Surroundings::Terminal
         && let Some(setsid) = find_program("setsid", &context.environment)
     {
@@ -347,6 +348,9 @@ mod tests {
         );
         call(&context, "bash", json!({"command": "cd /; GREETING=bye"})).unwrap();
         assert!(call(&context, "bash", json!({"command": "pwd; echo $GREETING"})).unwrap().ends_with("hello\n"));
+        call(&context, "bash", json!({"command": "setenv GREETING bye"})).unwrap();
+        assert_eq!(call(&context, "bash", json!({"command": "echo $GREETING"})).unwrap(), "bye\n");
+        assert!(context.tmp_dir.join("env.sh").is_file());
     }
 
     #[test]
@@ -486,6 +490,16 @@ mod tests {
         let pid = wait_content(&base.path().join("pid"));
         assert_eq!(wait_content(&base.path().join("sid")).trim(), pid.trim(), "it has a session of its own");
         wait_gone(&pid);
+    }
+
+    #[test]
+    fn cancelling_while_variables_are_read_runs_no_command() {
+        let (base, context) = context();
+        let shown = base.path().display();
+        fs::write(context.tmp_dir.join("env.sh"), format!("echo $$ > {shown}/pid; sleep 300")).unwrap();
+        let (_, took) = cancel(&context, base.path(), "touch ran");
+        assert!(took < SOON, "{took:?}");
+        assert!(!base.path().join("ran").exists());
     }
 
     #[test]

@@ -33,7 +33,7 @@ use paths::ToolPath;
 pub struct Context {
     /// Relative paths start here, and shells run here.
     pub dir: PathBuf,
-    /// Where `bash` puts the full text of long output.
+    /// The session's own: `bash` puts the full text of long output there, and variables that outlive a call.
     pub tmp_dir: PathBuf,
     /// The whole environment of shells; `~` in paths is its `HOME`.
     pub environment: Environment,

@@ -32,7 +32,7 @@ pub(super) struct Tools {
     pub(super) loaded: Vec<CredentialRef>,
     /// Their values, each with the type of its credential.
     pub(super) secrets: Vec<(String, Secret)>,
-    /// For the full text of long output.
+    /// For the full text of long output, and variables that outlive a call.
     pub(super) scratch: PrivateDir,
     /// With the key for `ssh`, when there is one.
     keys: Option<PrivateDir>,
