@@ -198,7 +198,11 @@ fn an_agent_whose_image_cannot_be_built_waits_and_no_other_does() {
     assert_eq!(daemon.wait_for_items("done", 1)[0]["agent"], good.as_str());
     let shown = daemon.agent(&bad);
     assert_eq!(shown["state"], "error", "{shown}");
-    assert!(shown["lastError"].as_str().unwrap().starts_with("Image build failed: "), "{shown}");
+    // What failed, and nothing of what the builder said before.
+    let error = shown["lastError"].as_str().unwrap();
+    assert!(error.starts_with("Image build failed: ") && error.contains(": Docker build failed (exit "), "{shown}");
+    assert!(error.contains(": The command '/bin/sh -c exit 9'") || error.contains(": ERROR: "), "{shown}");
+    assert!(!error.contains("Step 1"), "{shown}");
     // What a table has no room for.
     let kept = project.root().join(format!(".al/logs/build-{bad}.log"));
     let printed = fs::read_to_string(&kept).unwrap();
