@@ -140,6 +140,17 @@ fn merged_values_name_their_file_and_hide_secrets() {
 }
 
 #[test]
+fn what_needs_no_environment_works_when_it_is_missing() {
+    let project = Project::without_docker("");
+    project.write("agents/dev/agent-config.toml", "");
+    project.write(".env.toml", "environment = 'gone'\n");
+    assert!(project.al(&["stat"]).run().expect(1).stderr.contains("\"gone\" does not exist"));
+    project.al(&["stats"]).env("AL_ENV", "lost").run().expect(0);
+    project.al(&["agent", "rm", "dev", "--yes"]).run().expect(0);
+    assert!(!project.root().join("agents/dev").exists());
+}
+
+#[test]
 fn name_and_password_in_a_url_are_shown_nowhere() {
     let project = Project::without_docker("");
     project.write(
@@ -148,7 +159,7 @@ fn name_and_password_in_a_url_are_shown_nowhere() {
     );
     project.write("agents/dev/ACTIONS.md", "Work.");
     let agent = |step: &str| {
-        project.write("agents/dev/agent-config.toml", &format!("schedule = '0 0 * * *'\n[[preflight]]\n{step}\n"));
+        project.write("agents/dev/agent-config.toml", format!("schedule = '0 0 * * *'\n[[preflight]]\n{step}\n"));
     };
     agent("provider = 'git-clone'\nparams = { repo = 'https://ann:hunter2pw@git.example/x', dest = 'y' }");
     project.al(&["env", "init", "stage", "-t", "server"]).run().expect(0);
