@@ -19,6 +19,7 @@ pub mod secret;
 pub mod session;
 pub mod text;
 pub mod tool_environment;
+pub mod user_info;
 pub mod wire;
 
 /// Version of the product, the same for all its programs.

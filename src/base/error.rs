@@ -131,6 +131,11 @@ fn causes(error: &anyhow::Error) -> String {
     text
 }
 
+/// The first line of the chain, for places that have room for one.
+pub fn first_line(error: &anyhow::Error) -> String {
+    format!("{error:#}").lines().next().unwrap_or_default().trim().to_owned()
+}
+
 /// The whole chain in one line, for log entries and status displays.
 pub fn one_line(error: &anyhow::Error) -> String {
     format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ")

@@ -23,3 +23,4 @@ pub use known_secrets::KnownSecrets;
 pub use masked_stream::MaskedStream;
 pub use shims::cancel::Cancel;
 pub use shims::secret::{Masker, Secret};
+pub use shims::user_info::hide_user_info;

@@ -39,6 +39,11 @@ impl Address {
             return None;
         }
         let host = uri.host().filter(|host| !host.is_empty())?.to_ascii_lowercase();
+        // What stands in the place of a port and is none: perhaps a password with a character that ended it too early.
+        let port = uri.authority()?.as_str().rsplit('@').next()?.get(host.len()..)?;
+        if port.len() > 1 && uri.port_u16().is_none() {
+            return None;
+        }
         Some(Self { scheme, host, port: uri.port_u16(), prefix: uri.path().trim_end_matches('/').to_owned() })
     }
 
@@ -401,7 +406,17 @@ mod tests {
         case("http://172.32.0.1", "http://172.32.0.1", false, false);
         case("http://localhost.example", "http://localhost.example", false, false);
         case("http://ann:secret@a.example", "http://a.example", false, false);
-        for wrong in ["ftp://a", "a.example", "http://", "http://a?b", "http://a#b", "http://a b", "/x"] {
+        for wrong in [
+            "ftp://a",
+            "a.example",
+            "http://",
+            "http://a?b",
+            "http://a#b",
+            "http://a b",
+            "/x",
+            "http://ann:p/@a",
+            "http://a:99999",
+        ] {
             assert_eq!(Address::parse(wrong), None, "{wrong}");
         }
     }

@@ -14,7 +14,7 @@ use super::site::Site;
 use crate::base::error::{ConfigError, CredentialError, GatewayError, Trouble};
 use crate::base::text::{cut, printable, single_line};
 use crate::base::web::{Address, Answer, Cause, Failure, Limits, Method, Request, Web};
-use crate::base::{Masker, Secret};
+use crate::base::{Masker, Secret, hide_user_info};
 use crate::config::project::Environment;
 use crate::credentials::Store as CredentialStore;
 use crate::model::names::CredentialRef;
@@ -194,8 +194,9 @@ fn place(site: &Site) -> Result<Place> {
     if let Some(url) = &project.settings.gateway.url {
         let Some(address) = Address::parse(url) else {
             bail!(ConfigError(format!(
-                "{}: gateway.url: \"{url}\" is not a URL",
-                project.merged.file_of("gateway.url")
+                "{}: gateway.url: \"{}\" is not a URL",
+                project.merged.file_of("gateway.url"),
+                hide_user_info(url)
             )));
         };
         if environment.is_some_and(by_environment) {

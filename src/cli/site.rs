@@ -23,12 +23,25 @@ impl Site {
     /// When it is no project, or its own files cannot be read.
     pub(crate) fn open(project: &str, env: Option<&str>, command: &str) -> Result<Self> {
         let environment = Environment::of_process();
+        let selection = Selection::of(env, &environment);
+        Self::read(project, &selection, environment, command)
+    }
+
+    /// As [`Site::open`], for commands that no environment means anything to: one that is missing does not matter.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) fn without_environment(project: &str, command: &str) -> Result<Self> {
+        Self::read(project, &Selection::none(), Environment::of_process(), command)
+    }
+
+    fn read(project: &str, selection: &Selection, environment: Environment, command: &str) -> Result<Self> {
         let dir = absolute_lexically(Path::new(project), &current_dir()?);
         if let Some(problem) = config::directory_problem(&dir, command) {
             bail!(problem);
         }
         let home = Home::of(&environment)?;
-        let loaded = config::load(&dir, &home, &Selection::of(env, &environment))?;
+        let loaded = config::load(&dir, &home, selection)?;
         Ok(Self { environment, home, loaded })
     }
 

@@ -8,6 +8,7 @@ use toml::{Table, Value};
 use super::finding::{Finding, Rule, Severity};
 use super::keys::{self, Document, Form, Key, Shape};
 use super::layers::dotted;
+use crate::base::hide_user_info;
 use crate::base::text::{ellipsis, nearest, printable};
 
 /// Checks a document whose values came from the files that `file_of` names.
@@ -189,9 +190,9 @@ fn type_name(value: &Value) -> &'static str {
     }
 }
 
-/// A text from a file as it stands in a message.
+/// A text from a file as it stands in a message: a URL without name and password, and not all of what is long.
 pub(super) fn quoted(text: &str) -> String {
-    format!("\"{}\"", printable(&ellipsis(text, 120)))
+    format!("\"{}\"", printable(&ellipsis(&hide_user_info(text), 120)))
 }
 
 #[cfg(test)]

@@ -74,12 +74,23 @@ pub struct Selection {
     pub flag: Option<String>,
     /// `AL_ENV`.
     pub variable: Option<String>,
+    /// Nothing selects one, not even `.env.toml`.
+    is_none: bool,
 }
 
 impl Selection {
     /// The flag as typed, and the variable of this environment.
     pub fn of(flag: Option<&str>, environment: &Environment) -> Self {
-        Self { flag: flag.map(str::to_owned), variable: environment.get("AL_ENV").map(str::to_owned) }
+        Self { flag: flag.map(str::to_owned), variable: environment.get("AL_ENV").map(str::to_owned), is_none: false }
+    }
+
+    /// No environment, whatever the project says: for what does not depend on it.
+    pub fn none() -> Self {
+        Self { is_none: true, ..Self::default() }
+    }
+
+    pub(super) fn is_none(&self) -> bool {
+        self.is_none
     }
 
     /// The name that was selected, and where, for messages; empty names select nothing.

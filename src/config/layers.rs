@@ -6,6 +6,9 @@ use std::path::Path;
 use serde_json::Value as Json;
 use toml::{Table, Value};
 
+use crate::base::hide_user_info;
+use crate::base::text::printable;
+
 /// A file's tables with the name that messages call it by.
 pub(super) struct Layer {
     pub(super) name: String,
@@ -39,10 +42,10 @@ pub(super) fn parse(text: &str, name: &str) -> Result<Table, String> {
         let start = before.rfind('\n').map_or(0, |newline| newline + 1);
         let line = before.matches('\n').count() + 1;
         let column = before[start..].chars().count() + 1;
-        let offending = text[start..].lines().next().unwrap_or_default();
+        let offending = hide_user_info(text[start..].lines().next().unwrap_or_default());
         let message = error.message().replace('\n', "; ");
         let text = format!("{name}:{line}:{column}: {message}\n      {}", offending.trim_end());
-        crate::base::text::printable(&text).into_owned()
+        printable(&text).into_owned()
     })
 }
 

@@ -9,6 +9,7 @@ use super::home::{Home, Selection};
 use super::layers::{Layer, Merged, dotted};
 use super::project;
 use crate::base::error::ConfigError;
+use crate::base::hide_user_info;
 
 /// What stands in the place of a file for values that nobody set.
 const DEFAULT: &str = "default";
@@ -21,7 +22,7 @@ const DEFAULT_TIMEOUT: i64 = 900;
 pub struct Origin {
     /// Dotted.
     pub key: String,
-    /// What may be secret is `"***"`.
+    /// What may be secret is `"***"`, in a URL name and password.
     pub value: Value,
     pub file: String,
 }
@@ -102,7 +103,7 @@ fn walk(merged: &Merged, key: String, parent: &str, value: &Value, found: &mut V
     }
 }
 
-/// A value of an array with what may be secret in the tables in it masked.
+/// A value with what may be secret masked: what the tables in an array say, and who is named in a URL.
 fn masked(value: &Value, parent: &str) -> Value {
     match value {
         Value::Array(items) => Value::Array(items.iter().map(|item| masked(item, parent)).collect()),
@@ -111,6 +112,7 @@ fn masked(value: &Value, parent: &str) -> Value {
             let inner = |name: &str, value: &Value| if hidden { Value::from("***") } else { masked(value, name) };
             Value::Table(table.iter().map(|(name, value)| (name.clone(), inner(name, value))).collect())
         }
+        Value::String(text) => Value::from(&*hide_user_info(text)),
         other => other.clone(),
     }
 }

@@ -443,6 +443,9 @@ impl Layers {
 
 /// Name and file of the environment that applies.
 fn select(local: &Table, home: &Home, selection: &Selection) -> Result<Option<(String, PathBuf)>, String> {
+    if selection.is_none() {
+        return Ok(None);
+    }
     let (name, whence) = match (selection.explicit(), local.get("environment")) {
         (Some((name, whence)), _) => (name, whence.to_owned()),
         (None, None) => return Ok(None),

@@ -123,6 +123,11 @@ impl Runs {
         of.map(|running| running.info.instance.clone()).collect()
     }
 
+    /// How many runs are being killed.
+    pub(super) fn dying(&self) -> usize {
+        self.running.values().filter(|running| running.kill.reason().is_some()).count()
+    }
+
     /// Whether no run is still being launched.
     pub(super) fn are_launched(&self) -> bool {
         self.running.values().all(|running| running.kill.is_launched())

@@ -8,11 +8,11 @@ use serde_json::Value;
 use shims::env::Environment;
 use shims::wire::config::ModelConfig;
 
-use crate::base::Secret;
 use crate::base::clock::UnixMs;
 use crate::base::error::CredentialError;
 use crate::base::text::{edit_distance, percent_encode, single_line};
 use crate::base::web::{Address, Answer, Limits, Request, Web};
+use crate::base::{Secret, hide_user_info};
 use crate::config::Loaded;
 use crate::credentials::Store;
 use crate::credentials::format::check_oauth;
@@ -102,7 +102,9 @@ fn ask(model: &ModelConfig, key: Option<&Secret>, environment: &Environment, war
     let Some(door) = door(model, key.map_or("", Secret::expose)) else {
         return Said::Nothing("nobody knows how".to_owned());
     };
-    let Some(address) = Address::parse(&door.base) else { return Said::Nothing(format!("{} is no URL", door.base)) };
+    let Some(address) = Address::parse(&door.base) else {
+        return Said::Nothing(format!("{} is no URL", hide_user_info(&door.base)));
+    };
     let path = if door.is_single { format!("/models/{}", percent_encode(&model.model)) } else { "/models".to_owned() };
     let mut headers = vec![(door.header.0, door.header.1.as_str())];
     if key.is_none() {

@@ -8,6 +8,7 @@ use shims::env::Environment;
 
 use super::server::{Target, excerpt};
 use crate::base::error::ConfigError;
+use crate::base::hide_user_info;
 use crate::base::text::{shell_quote, single_line};
 use crate::base::web::{Address, Limits, Request, Web};
 use crate::config::Home;
@@ -48,7 +49,8 @@ pub fn run(name: &str, home: &Home, environment: &Environment, teller: &mut dyn 
             home.environment_file(name).display()
         )));
     };
-    let address = Address::parse(url).ok_or_else(|| ConfigError(format!("gateway.url: \"{url}\" is not a URL")))?;
+    let address = Address::parse(url)
+        .ok_or_else(|| ConfigError(format!("gateway.url: \"{}\" is not a URL", hide_user_info(url))))?;
     let web = Web::to(&address, environment).map_err(anyhow::Error::msg)?;
     let host = server.host();
     if is_healthy(&web) {
@@ -65,7 +67,7 @@ pub fn run(name: &str, home: &Home, environment: &Environment, teller: &mut dyn 
         thread::sleep(PAUSE);
     }
     teller.warn(&format!(
-        "the service on {host} was started, but {url} did not answer within {}s\n  look at it with: al stat --env {name}",
+        "the service on {host} was started, but {address} did not answer within {}s\n  look at it with: al stat --env {name}",
         PATIENCE.as_secs()
     ))
 }

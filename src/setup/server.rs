@@ -49,7 +49,7 @@ impl Target {
     /// When there is no such environment, it has no server, or its file is wrong.
     pub fn of(home: &Home, name: &str) -> Result<Self> {
         read(home, name)?;
-        let selection = Selection { flag: Some(name.to_owned()), variable: None };
+        let selection = Selection::of(Some(name), &Environment::default());
         // There is no project at that place: what is read is the environment alone.
         let loaded = config::load(&home.environments(), home, &selection)?;
         // What else is in the file may be one half of something whose other half is in a project.

@@ -55,7 +55,7 @@ impl Summary {
     pub fn markdown(&self) -> String {
         let mut rows = vec![
             ("Instance", self.instance.clone().unwrap_or_else(|| "–".to_owned())),
-            ("Trigger", if self.trigger.is_empty() { "–" } else { self.trigger }.to_owned()),
+            ("Trigger", self.trigger.to_owned()),
             ("Elapsed", seconds(self.duration)),
             ("Exit status", self.exit_code.map_or_else(|| "–".to_owned(), |code| code.to_string())),
         ];

@@ -133,6 +133,14 @@ fn check_finds_model_and_key_without_a_request() {
 }
 
 #[test]
+fn check_hides_name_and_password_of_a_url() {
+    let url = "http://ann:hunter2pw@127.0.0.1:1/v1";
+    let model = json!({"provider": "custom", "model": "m", "baseUrl": url});
+    let bed = Bed::new(&json!({"name": "dev", "credentials": [], "model": model}));
+    assert_eq!(check(&bed, 0)["baseUrl"], "http://***@127.0.0.1:1/v1");
+}
+
+#[test]
 fn check_says_what_is_wrong_with_the_model() {
     let model = json!({"provider": "anthropic", "model": "m", "thinkingLevel": "max"});
     let bed = Bed::new(&json!({"name": "dev", "credentials": [], "model": model}));

@@ -204,10 +204,9 @@ fn compare_agents(path: &str, expected: &Value, loaded: &Loaded, complaints: &mu
 /// `-E big`, `AL_ENV=staging -E big`, `(from .env.toml)`.
 fn selection(text: &str) -> Selection {
     let words: Vec<&str> = text.split(' ').collect();
-    Selection {
-        flag: words.iter().position(|word| *word == "-E").map(|at| words[at + 1].to_owned()),
-        variable: words.iter().find_map(|word| word.strip_prefix("AL_ENV=")).map(str::to_owned),
-    }
+    let flag = words.iter().position(|word| *word == "-E").map(|at| words[at + 1]);
+    let variable = words.iter().find_map(|word| word.strip_prefix("AL_ENV="));
+    Selection::of(flag, &variable.map(|name| ("AL_ENV", name)).into_iter().collect())
 }
 
 fn texts(value: &Value) -> Vec<String> {

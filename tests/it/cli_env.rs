@@ -140,6 +140,63 @@ fn merged_values_name_their_file_and_hide_secrets() {
 }
 
 #[test]
+fn what_needs_no_environment_works_when_it_is_missing() {
+    let project = Project::without_docker("");
+    project.write("agents/dev/agent-config.toml", "");
+    project.write(".env.toml", "environment = 'gone'\n");
+    assert!(project.al(&["stat"]).run().expect(1).stderr.contains("\"gone\" does not exist"));
+    project.al(&["stats"]).env("AL_ENV", "lost").run().expect(0);
+    project.al(&["agent", "rm", "dev", "--yes"]).run().expect(0);
+    assert!(!project.root().join("agents/dev").exists());
+}
+
+#[test]
+fn name_and_password_in_a_url_are_shown_nowhere() {
+    let project = Project::without_docker("");
+    project.write(
+        "config.toml",
+        "[model]\nprovider = 'custom'\nmodel = 'm'\nbaseUrl = 'https://ann:hunter2pw@m.example/v1'\n",
+    );
+    project.write("agents/dev/ACTIONS.md", "Work.");
+    let agent = |step: &str| {
+        project.write("agents/dev/agent-config.toml", format!("schedule = '0 0 * * *'\n[[preflight]]\n{step}\n"));
+    };
+    agent("provider = 'git-clone'\nparams = { repo = 'https://ann:hunter2pw@git.example/x', dest = 'y' }");
+    project.al(&["env", "init", "stage", "-t", "server"]).run().expect(0);
+    let stage = |url: &str| fs::write(file(&project, "stage"), format!("[gateway]\nurl = {url}\n")).unwrap();
+    let said = |args: &[&str]| {
+        let done = project.al(args).run();
+        let said = done.stdout + &done.stderr;
+        assert!(!said.contains("hunter2pw") && !said.contains("ann"), "{args:?}: {said}");
+        said
+    };
+    stage("'https://ann:hunter2pw@127.0.0.1:1'");
+    for args in [&["env", "show", "--merged", "stage"][..], &["config", "show", "--origin", "-E", "stage"]] {
+        let shown = said(args);
+        for part in ["model.baseUrl = \"https://***@m.example/v1\"", "gateway.url = \"https://***@127.0.0.1:1\""] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
+    }
+    assert!(said(&["env", "show", "--merged", "stage", "--json"]).contains("https://***@m.example/v1"));
+    assert!(said(&["agent", "show", "dev"]).contains("repo = \"https://***@git.example/x\""));
+    assert!(said(&["stat", "-E", "stage"]).contains("https://127.0.0.1:1"));
+
+    // Nor where it is wrong: for the configuration, for who connects, for TOML.
+    for (url, part) in [
+        ("'https://ann:hunter2pw@a.example?x'", "\"https://***@a.example?x\" is not"),
+        ("'https://ann:hunter2pw@a|b'", "\"https://***@a|b\" is not"),
+        ("'https://ann:hunter2pw/@a.example'", "\"https://***@a.example\" is not"),
+        ("'https://ann:hunter2pw@a.example' x", "'https://***@a.example' x"),
+    ] {
+        stage(url);
+        let shown = said(&["stat", "-E", "stage"]);
+        assert!(shown.contains(part), "{url}: {shown}");
+    }
+    agent("provider = 'https://ann:hunter2pw@a.example'");
+    assert!(said(&["doctor", "-H"]).contains("https://***@a.example"));
+}
+
+#[test]
 fn a_group_alone_prints_its_help_as_a_failure() {
     let project = Project::without_docker("");
     for group in ["env", "creds"] {

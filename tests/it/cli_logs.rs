@@ -261,6 +261,7 @@ fn without_a_file_it_says_where_it_looked() {
     bed.entry("dev", SECOND_OF_MARCH, "m", json!({}));
     assert_eq!(bed.run(&["dev", "-d", "2026-03-01"], 1).1, message("dev", "2026-03-01"));
     assert_eq!(bed.run(&["../logs/dev"], 1).1, message("../logs/dev", "today"));
+    assert!(bed.run(&["schedular"], 1).1.ends_with("\n(Did you mean scheduler?)\n"));
     bed.append("other", SECOND_OF_MARCH, "");
     assert_eq!(bed.run(&["other"], 0).0, "No log entries found for \"other\".\n");
     // From a gateway it is no error, unless nobody has such a name.

@@ -130,6 +130,8 @@ fn the_last_line_comes_also_when_nothing_was_started() {
     };
     nothing_started(&down(&[]), "Docker is not running");
     nothing_started(&down(&["--prompt-file", "missing.txt"]), "missing.txt");
+    let without_agent = project.al(&["run", "--json"]).run().stdout;
+    assert!(without_agent.contains("\"error\":\"missing required argument 'agent'\""), "{without_agent}");
     nothing_started(&down(&["--webhook", "missing.json"]), "missing.json");
     nothing_started(&down(&["--env", "nowhere"]), "nowhere");
     nothing_started(&project.run("ghost", &["--json"]), "\"ghost\" not found");

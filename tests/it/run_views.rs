@@ -167,7 +167,7 @@ fn the_summary_of_a_run_that_was_not_started_has_no_empty_cell() {
     let al = project.al(&["run", "nobody"]).env("GITHUB_ACTIONS", "true").env("GITHUB_STEP_SUMMARY", &path);
     al.run().expect(1);
     let summary = fs::read_to_string(path).unwrap();
-    for row in ["| Instance | – |", "| Trigger | – |", "| Elapsed | 0.0s |", "| Exit status | – |"] {
+    for row in ["| Instance | – |", "| Trigger | manual |", "| Elapsed | 0.0s |", "| Exit status | – |"] {
         assert!(summary.lines().any(|line| line == row), "{row}: {summary}");
     }
 }

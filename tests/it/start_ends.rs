@@ -40,6 +40,24 @@ fn every_first_signal_leaves_the_runs_to_the_next_start() {
     project.assert_clean();
 }
 
+/// The next process could do nothing with it: it is cleaned up, and nobody is told that it goes on.
+#[test]
+fn a_stop_cleans_up_what_was_killed_just_before() {
+    let project = Project::with_settings(HOOK);
+    let agent = project.on_hook("dev", "");
+    let daemon = Daemon::start(&project);
+    daemon.work("e", "echo up; sleep 600");
+    project.wait_said(&agent, "up");
+    let instance = daemon.wait_for_runs(&agent, 1).remove(0);
+    assert_eq!(daemon.post(&format!("/control/kill/{instance}"), &json!({})).status, 200);
+    daemon.running().signal(Signal::TERM);
+    let done = daemon.finish();
+    done.expect(0);
+    assert!(!done.stderr.contains("goes on"), "{}", done.stderr);
+    assert_eq!(containers(&format!("al.agent={agent}")), Vec::<String>::new());
+    project.assert_clean();
+}
+
 /// A search path on which `docker` refuses these commands while the file is there.
 fn refusing(project: &Project, commands: &str, file: &std::path::Path) -> String {
     let refusal = "Error response from daemon: cannot kill container: permission denied";
@@ -180,7 +198,11 @@ fn an_agent_whose_image_cannot_be_built_waits_and_no_other_does() {
     assert_eq!(daemon.wait_for_items("done", 1)[0]["agent"], good.as_str());
     let shown = daemon.agent(&bad);
     assert_eq!(shown["state"], "error", "{shown}");
-    assert!(shown["lastError"].as_str().unwrap().starts_with("Image build failed: "), "{shown}");
+    // What failed, and nothing of what the builder said before.
+    let error = shown["lastError"].as_str().unwrap();
+    assert!(error.starts_with("Image build failed: ") && error.contains(": Docker build failed (exit "), "{shown}");
+    assert!(error.contains(": The command '/bin/sh -c exit 9'") || error.contains(": ERROR: "), "{shown}");
+    assert!(!error.contains("Step 1"), "{shown}");
     // What a table has no room for.
     let kept = project.root().join(format!(".al/logs/build-{bad}.log"));
     let printed = fs::read_to_string(&kept).unwrap();

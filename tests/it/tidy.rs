@@ -20,7 +20,7 @@ const LAYERS: [&[&str]; 8] = [
 /// The same for the in-container programs.
 const SHIMS_LAYERS: [&[&str]; 4] = [
     &["cancel", "credential_types", "env", "secret", "text"],
-    &["gateway", "tool_environment", "wire"],
+    &["gateway", "tool_environment", "user_info", "wire"],
     &["session"],
     &["agent", "cmd"],
 ];

@@ -7,6 +7,7 @@ use super::report::Reporter;
 use super::setup::{self, Paths};
 use super::{config, credentials, gateway::Gateway, model_session};
 use crate::env::Environment;
+use crate::user_info::hide_user_info;
 use crate::wire::config::ModelConfig;
 
 /// The findings as one JSON object, and whether a session could begin.
@@ -59,7 +60,7 @@ fn look(found: &mut Map<String, Value>) -> Result<()> {
     found.extend([
         ("model".to_owned(), json!(model.id)),
         ("api".to_owned(), json!(model.api)),
-        ("baseUrl".to_owned(), json!(model.base_url)),
+        ("baseUrl".to_owned(), json!(model.base_url.as_deref().map(hide_user_info))),
         ("contextWindow".to_owned(), json!(model.facts.context_window)),
         ("maxTokens".to_owned(), json!(model.facts.max_tokens)),
         ("thinking".to_owned(), json!(model.thinking.as_str())),

@@ -18,6 +18,7 @@ use super::error::{Kind, ModelError};
 use crate::cancel::Cancel;
 use crate::env::Environment;
 use crate::secret::{Masker, Secret};
+use crate::user_info::hide_user_info;
 
 /// Limit for finding the host, and again for connecting.
 const CONNECT: Duration = Duration::from_secs(30);
@@ -295,7 +296,7 @@ fn describe(error: &ureq::Error) -> String {
         ureq::Error::HostNotFound => "the host name cannot be resolved".into(),
         ureq::Error::Timeout(_) => format!("no connection within {} s", CONNECT.as_secs()),
         ureq::Error::Io(error) => error.to_string(),
-        other => other.to_string(),
+        other => hide_user_info(&other.to_string()).into_owned(),
     }
 }
 

@@ -95,7 +95,7 @@ pub(crate) fn show(args: AgentShow) -> Result<u8> {
 
 /// Removes an agent's directory.
 pub(crate) fn remove(args: AgentRemove) -> Result<u8> {
-    let site = Site::open(&args.project, None, "al agent rm")?;
+    let site = Site::without_environment(&args.project, "al agent rm")?;
     site.loaded.require(&args.name)?;
     let dir = site.dir().join("agents").join(&args.name);
     if !args.yes {

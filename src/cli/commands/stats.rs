@@ -36,7 +36,7 @@ pub(crate) fn run(args: Stats) -> Result<u8> {
     if args.agent.is_some() && args.calls {
         bail!(UsageError("error: option '--calls' cannot be used with argument 'agent'".to_owned()));
     }
-    let site = Site::open(&args.project, None, "al stats")?;
+    let site = Site::without_environment(&args.project, "al stats")?;
     let database = Reader::open(&site.dir().join(".al"))?;
     if let Some(name) = &args.agent
         && !(AgentName::parse(name).is_ok() && (site.has_agent(name) || has_run(database.as_ref(), name)?))

@@ -62,7 +62,7 @@ fn build_once(docker: &Docker, builder: Builder, build: &Build<'_>, progress: &m
         Ok((status, _)) if status.success() => {}
         Ok((status, _)) => {
             let code = status.code().map_or_else(|| status.to_string(), |code| code.to_string());
-            bail!("Docker build failed (exit {code}):\n{}", transcript.end());
+            bail!("Docker build failed (exit {code}): {}\n{}", transcript.failure(), transcript.end());
         }
         Err(error) => {
             return Err(match error.reason {
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn builds_that_fail() {
-        fails("echo out; echo why >&2; exit 7", SOON, &["Docker build failed (exit 7):\n", "out", "why"]);
+        fails("echo out; echo why >&2; exit 7", SOON, &["Docker build failed (exit 7): why\n", "out"]);
         fails("exec sleep 60", Duration::from_millis(50), &["Docker build timed out after 0s"]);
         let lost = "case $1 in image) echo 'Error: No such image: x' >&2; exit 1;; *) echo sha256:1 >$id;; esac";
         fails(lost, SOON, &["al-dev:1", "docker buildx use default"]);

@@ -52,6 +52,13 @@ impl Transcript {
         }
     }
 
+    /// The line that says what failed: the one that the builder ends with, else the last one.
+    pub(super) fn failure(&self) -> &str {
+        let says_so = |line: &&String| line.starts_with("ERROR: ") || line.starts_with("The command '");
+        self.last.iter().rev().find(says_so).or(self.last.back()).map_or("it said nothing", String::as_str)
+    }
+
+    /// The end of what was printed.
     pub(super) fn end(&self) -> String {
         let text = self.last.iter().map(String::as_str).collect::<Vec<_>>().join("\n");
         tail(&text, ERROR_BYTES).to_owned()
@@ -199,6 +206,25 @@ mod tests {
         }
         transcript.finish(&mut |text| reported.push(text.to_owned()));
         assert_eq!(reported, ["Step 1/2: FROM x", "Step 2/2: RUN y"]);
+    }
+
+    #[test]
+    fn the_line_that_says_what_failed_is_found() {
+        #[track_caller]
+        fn case(printed: &str, expected: &str) {
+            let mut transcript = Transcript::default();
+            transcript.push(Pipe::Stderr, printed.as_bytes(), &mut |_| {});
+            assert_eq!(transcript.failure(), expected);
+        }
+        case(
+            "#6 [2/2] RUN exit 9\n#6 ERROR: process\n------\n > [2/2] RUN exit 9:\n------\nDockerfile:2\n\
+             ERROR: failed to solve: exit code: 9\n\nView build details: docker-desktop://x\n",
+            "ERROR: failed to solve: exit code: 9",
+        );
+        let command = "The command '/bin/sh -c exit 9' returned a non-zero code: 9";
+        case(&format!("Step 2/2 : RUN exit 9\n ---> Running in 1\n{command}\nRemoving\n"), command);
+        case("Step 1/1 : FROM x\npull access denied\n", "pull access denied");
+        case("", "it said nothing");
     }
 
     #[test]

@@ -26,8 +26,8 @@ const STOP_DELAY: Duration = Duration::from_millis(100);
 const SECOND_SIGNAL_TIME: Duration = Duration::from_secs(3);
 /// How long launches under way may take.
 const LAUNCH_TIME: Duration = Duration::from_secs(30);
-/// How often it is looked whether they are done.
-const LAUNCH_POLL: Duration = Duration::from_millis(50);
+/// How often it is looked whether launches and kills are done.
+const POLL: Duration = Duration::from_millis(50);
 /// How long killed runs may take.
 const KILL_TIME: Duration = Duration::from_secs(12);
 
@@ -52,7 +52,9 @@ struct Begun {
     linger_until: Instant,
     /// Launches under way are not waited for beyond this.
     launch_until: Instant,
-    /// Not waited for killed runs beyond this.
+    /// Runs that were being killed before are not waited for beyond this.
+    dying_until: Instant,
+    /// Not waited for runs that the stop kills beyond this.
     kill_until: Option<Instant>,
     second_signal: Option<i32>,
 }
@@ -113,7 +115,7 @@ impl Scheduler {
         self.reloads.stop();
         self.feed(Input::Stop { kill: false });
         let instances = self.runs.instances(None);
-        let left = if wish.kill { 0 } else { instances.len() };
+        let left = if wish.kill { 0 } else { instances.len() - self.runs.dying() };
         let now = Instant::now();
         if wish.kill && !instances.is_empty() {
             self.doom(instances, STOPPED, None);
@@ -126,6 +128,7 @@ impl Scheduler {
             queue_cleared: false,
             linger_until: now + linger,
             launch_until: now + LAUNCH_TIME,
+            dying_until: now + KILL_TIME,
             kill_until: wish.kill.then(|| now + KILL_TIME),
             second_signal: None,
         });
@@ -161,9 +164,12 @@ impl Scheduler {
         let over = if killing {
             all_gone || begun.kill_until.is_none_or(|until| now >= until)
         } else {
+            let is_launching = now < begun.launch_until && (is_starting || !self.runs.are_launched());
+            // What was killed is cleaned up now: there is nothing that the next process could go on with.
+            let is_dying = now < begun.dying_until && self.runs.dying() > 0;
             // Until then a second signal still counts.
-            if now < begun.launch_until && (is_starting || !self.runs.are_launched()) {
-                begun.linger_until = begun.linger_until.max(now + LAUNCH_POLL);
+            if is_launching || is_dying {
+                begun.linger_until = begun.linger_until.max(now + POLL);
             }
             all_gone || now >= begun.linger_until
         };

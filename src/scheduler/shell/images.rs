@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 
 use super::{Phase, Scheduler};
 use crate::base::clock::UnixMs;
-use crate::base::error::{AgentError, one_line};
+use crate::base::error::{AgentError, first_line};
 use crate::base::log::{Entry, Level};
 use crate::base::text::cut;
 use crate::base::{Cancel, worker};
@@ -210,7 +210,7 @@ impl Scheduler {
 
     fn image_failed(&mut self, name: &str, error: &anyhow::Error) {
         self.images.failed += 1;
-        let text = format!("Image build failed: {}", cut(&one_line(error), ERROR_CHARS));
+        let text = format!("Image build failed: {}", cut(&first_line(error), ERROR_CHARS));
         self.say_of(Level::Error, "agent image failed", name, &[("err", format!("{error:#}").into())]);
         self.status.note(name, text.clone());
         self.status.built(name, Some(text));

@@ -7,6 +7,8 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::{Step, command};
+use crate::agent::report::Field;
+use crate::user_info::hide_user_info;
 
 /// Clones `repo` to `dest`.
 ///
@@ -15,7 +17,8 @@ use super::{Step, command};
 pub(super) fn run(step: &Step<'_>) -> Result<()> {
     let (repo, dest) = (step.mandatory("repo")?, step.mandatory("dest")?);
     let raw = |name| step.raw(name).unwrap_or_default();
-    step.report.info("preflight git-clone", &[("repo", raw("repo").into()), ("dest", raw("dest").into())]);
+    let shown = hide_user_info(raw("repo"));
+    step.report.info("preflight git-clone", &[("repo", Field::Text(&shown)), ("dest", raw("dest").into())]);
     let mut git = Command::new("git");
     git.arg("clone");
     if let Some(branch) = step.optional("branch").filter(|branch| !branch.is_empty()) {
@@ -107,6 +110,16 @@ mod tests {
                 r#"info preflight git-clone done {"dest":"work/my ${NAME}; touch pwned"}"#,
             ]
         );
+    }
+
+    #[test]
+    fn name_and_password_in_the_url_are_not_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let params = json!({"repo": "http://ann:hunter2@127.0.0.1:1/x", "dest": "y"});
+        let (error, lines) = run_steps(json!([{"provider": "git-clone", "params": params}]), dir.path(), &[]);
+        assert!(lines.iter().any(|line| line.contains(r#""repo":"http://***@127.0.0.1:1/x""#)), "{lines:?}");
+        let said = format!("{} {}", error.unwrap(), lines.join(" "));
+        assert!(!said.contains("ann") && !said.contains("hunter2"), "{said}");
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::output::OutputFile;
 use super::{LOG_LIMIT, Step, interpolate};
 use crate::agent::report::Field;
 use crate::session::http::{proxy, roots};
+use crate::user_info::hide_user_info;
 
 /// Most bytes of an answer.
 const OUTPUT_LIMIT: u64 = 256 << 20;
@@ -28,7 +29,7 @@ const REDIRECTS: u32 = 10;
 pub(super) fn run(step: &Step<'_>) -> Result<()> {
     let (url, output) = (step.mandatory("url")?, step.mandatory("output")?);
     // What people configured, without the values of variables, goes into log and errors.
-    let raw_url = step.raw_mandatory("url")?;
+    let raw_url = &*hide_user_info(step.raw_mandatory("url")?);
     let method = step.optional("method").filter(|method| !method.is_empty()).unwrap_or_else(|| "GET".into());
     let method = method.to_uppercase();
     step.report.info("preflight http", &[("method", Field::Text(&method)), ("url", Field::Cut(raw_url, LOG_LIMIT))]);
@@ -189,6 +190,18 @@ mod tests {
         let error = error.unwrap();
         assert!(error.contains("HTTP 404 Not Found from ${BASE}/x?key=${KEY}"), "{error}");
         assert!(!dir.path().join("out").exists());
+    }
+
+    #[test]
+    fn name_and_password_in_the_url_are_not_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        for url in ["http://ann:hunter2@127.0.0.1:1/x", "http://ann:hunter2@a|b/x", "ftp://ann:hunter2@a/x"] {
+            let (error, lines) = run(json!({"url": url, "output": "out"}), dir.path(), &[("NO_PROXY", "*")]);
+            let error = error.unwrap();
+            assert!(error.contains("request") && error.contains("://***@"), "{error}");
+            let said = format!("{error} {}", lines.join(" "));
+            assert!(!said.contains("ann") && !said.contains("hunter2"), "{said}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 
 use super::report::{Field, Reporter};
 use crate::env::Environment;
+use crate::user_info::hide_user_info;
 use crate::wire::config::PreflightStep;
 
 /// Characters of commands and URLs in log lines.
@@ -35,7 +36,9 @@ pub(super) fn run(steps: &[PreflightStep], tmp: &Path, environment: &Environment
             report.info(&format!("{name} done"), &[]);
             continue;
         };
+        // What a command said may name a URL, too.
         let text = format!("{error:#}");
+        let text = hide_user_info(&text);
         let fields = [("error", Field::Text(&text))];
         if step.required {
             report.error(&format!("{name} failed (required)"), &fields);

@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::output::OutputFile;
 use super::{LOG_LIMIT, Step, command, interpolate};
 use crate::agent::report::Field;
+use crate::user_info::hide_user_info;
 
 /// Most bytes of stdout in a file.
 const OUTPUT_LIMIT: u64 = 50 << 20;
@@ -17,7 +18,7 @@ const OUTPUT_LIMIT: u64 = 50 << 20;
 /// A parameter is missing, or the command fails.
 pub(super) fn run(step: &Step<'_>) -> Result<()> {
     let raw = step.raw_mandatory("command")?;
-    step.report.info("preflight shell", &[("command", Field::Cut(raw, LOG_LIMIT))]);
+    step.report.info("preflight shell", &[("command", Field::Cut(&hide_user_info(raw), LOG_LIMIT))]);
     let output = match step.raw("output") {
         Some(_) => Some(OutputFile::create(step.path(&step.mandatory("output")?), OUTPUT_LIMIT)?),
         None => None,

@@ -15,7 +15,7 @@ use crate::base::error::UsageError;
 use crate::base::log::Entry;
 use crate::base::log_files::{Day, Filter, LogFiles, Object, Pattern, Position};
 use crate::base::term::{Stream, Style, stdout};
-use crate::base::text::printable_json;
+use crate::base::text::{printable_json, suggestion};
 use crate::base::worker;
 use crate::cli::args::Logs;
 use crate::cli::ctrl_c;
@@ -144,7 +144,12 @@ fn no_file(log: &Log, page: &Page, day: Option<&Day>) -> Result<Option<String>> 
     };
     let which = day.map_or("today", Day::as_str);
     let (name, dir) = (&log.subject.name, log.site.log_dir());
-    Ok((!is_there).then(|| format!("No log file found for agent \"{name}\" ({which}) in {}", dir.display())))
+    Ok((!is_there).then(|| {
+        let known = log.site.loaded.discovered.iter().map(String::as_str).chain(OWN_LOGS);
+        let near = suggestion(name, known).filter(|near| near != name);
+        let near = near.map(|near| format!("\n(Did you mean {near}?)")).unwrap_or_default();
+        format!("No log file found for agent \"{name}\" ({which}) in {}{near}", dir.display())
+    }))
 }
 
 impl View {

@@ -70,6 +70,7 @@ pub(crate) fn usage_error(words: &[String], error: &str) {
     let is_run = words.first().is_some_and(|word| word == "run");
     if is_run && words.iter().any(|word| word == "--json") {
         let agent = words.iter().skip(1).find(|word| !word.starts_with('-')).cloned().unwrap_or_default();
+        let error = error.strip_prefix("error: ").unwrap_or(error);
         JsonEvents::default().finish(&failure(&agent, TriggerKind::Manual, error.to_owned()));
     }
 }
