@@ -167,7 +167,7 @@ text = "Last."
     let daemon = daemon.again();
     daemon.wait_for_items("done", 1);
     let mut texts: Vec<Value> = project.logged(&agent, "assistant").iter().map(|entry| entry["text"].clone()).collect();
-    // What was said in the last second before a crash may be written twice.
+    // What was said in the last seconds before a crash may be written twice.
     texts.dedup();
     assert_eq!(texts, ["First.", "While nobody listened.", "Last."]);
     wait::until("the usage", || daemon.agent(&agent)["lastRunUsage"]["turnCount"].clone(), |count| *count == 3);
