@@ -146,7 +146,7 @@ fn a_chunked_body_is_a_body() {
     let body = format!("{:x}\r\n{{\"clearQueue\":true\r\n1\r\n}}\r\n0\r\n\r\n", "{\"clearQueue\":true".len());
     let text = format!("POST /control/stop HTTP/1.1\r\n{}Transfer-Encoding: chunked\r\n\r\n{body}", bed.bearer());
     assert_eq!(Answer::parse(&exchange(bed.public, text.as_bytes()).unwrap()).status, 200);
-    assert_eq!(format!("{:?}", bed.seen().wishes), "[Stop { clear_queue: true, kill: false }]");
+    assert_eq!(format!("{:?}", bed.seen().wishes), "[Stop(StopWish { clear_queue: true, kill: false })]");
 }
 
 #[test]
