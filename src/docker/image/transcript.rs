@@ -16,6 +16,8 @@ const LINE_BYTES: usize = 16 * 1024;
 pub(super) struct Transcript {
     pending: [Vec<u8>; 2],
     last: VecDeque<String>,
+    /// Last line of standard error, where clients say what failed. In which order the two pipes are read is chance.
+    last_error: Option<String>,
     progress: Progress,
 }
 
@@ -48,14 +50,19 @@ impl Transcript {
             if self.last.len() == ERROR_LINES {
                 self.last.pop_front();
             }
-            self.last.push_back(line.trim_end().to_owned());
+            let line = line.trim_end();
+            if pipe == Pipe::Stderr {
+                self.last_error = Some(line.to_owned());
+            }
+            self.last.push_back(line.to_owned());
         }
     }
 
-    /// The line that says what failed: the one that the builder ends with, else the last one.
+    /// The line that says what failed: the one that the builder ends with, else the last one of standard error, or at all.
     pub(super) fn failure(&self) -> &str {
         let says_so = |line: &&String| line.starts_with("ERROR: ") || line.starts_with("The command '");
-        self.last.iter().rev().find(says_so).or(self.last.back()).map_or("it said nothing", String::as_str)
+        let line = self.last.iter().rev().find(says_so).or(self.last_error.as_ref()).or(self.last.back());
+        line.map_or("it said nothing", String::as_str)
     }
 
     /// The end of what was printed.
