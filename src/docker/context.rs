@@ -9,7 +9,6 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result};
-use miniz_oxide::inflate::decompress_to_vec;
 use tar::{Builder, EntryType, Header};
 
 use super::jumps;
@@ -69,7 +68,7 @@ impl Content {
             Self::Own(bytes) => bytes.into(),
             Self::Embedded(bytes) => (*bytes).into(),
             Self::Packed(packed) => {
-                let mut code = decompress_to_vec(packed).expect("what was packed with this program can be unpacked");
+                let mut code = packed::unpack(packed);
                 jumps::bring_into(&mut code, jumps::Form::Distances);
                 code.into()
             }
