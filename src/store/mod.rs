@@ -44,8 +44,6 @@ pub use self::tally::{Accepted, How};
 use self::tally::{Notes, Tally};
 use crate::base::clock::UnixMs;
 
-/// Statements kept prepared; more than there are.
-const STATEMENTS: usize = 128;
 /// After so many new receipts the old ones are checked.
 const RECEIPTS_TO_CHECK: u64 = 1000;
 
@@ -107,7 +105,7 @@ impl Store {
     /// When there is no memory for it.
     pub fn open_in_memory() -> Result<Self> {
         let mut connection = Connection::open_in_memory().context("open a database in memory")?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        open::keep_statements(&connection)?;
         schema::migrate(&mut connection).context("create the tables of a database in memory")?;
         let backend = Backend::Memory(Mutex::new(connection));
         Ok(Self { backend, tally: Arc::default(), monitor: Arc::default() })

@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, ffi};
 
 use super::health::{self, Unavailable};
 use super::legacy::TakenOver;
+use super::schema;
 use super::tally::Tally;
-use super::{STATEMENTS, schema};
 use crate::base::clock::UnixMs;
 use crate::base::files;
 use crate::base::text::single_line;
@@ -21,6 +22,8 @@ use crate::base::text::single_line;
 pub(super) const FILE: &str = "state.db";
 /// What SQLite puts beside the file. Foreign to a new file of that name.
 const LOGS: [&str; 3] = ["-wal", "-shm", "-journal"];
+/// Statements kept prepared; more than there are.
+const STATEMENTS: usize = 128;
 const BUSY_TIMEOUT: Duration = Duration::from_millis(5000);
 /// The log is cut to this size after a burst made it larger.
 const KEPT_LOG_BYTES: i64 = 16 * 1024 * 1024;
@@ -105,8 +108,16 @@ pub(super) fn connect_to_read(path: &Path) -> Result<Connection> {
 fn connect(path: &Path, access: OpenFlags) -> Result<Connection> {
     let connection = Connection::open_with_flags(path, access | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    keep_statements(&connection)?;
     Ok(connection)
+}
+
+/// Lets statements be prepared once. SQLite would look at the values that they are given for a better plan, and forget a
+/// statement that could have one as soon as its values are cleared, which the cache does after every use.
+pub(super) fn keep_statements(connection: &Connection) -> Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    Ok(())
 }
 
 /// An empty file is an empty database. SQLite gives its logs the mode of the file.
@@ -193,6 +204,8 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
+    use rusqlite::StatementStatus;
+
     use super::*;
     use crate::base::clock::UnixMs;
     use crate::store::items::{self, Eligible, Kind};
@@ -261,6 +274,23 @@ mod tests {
             })
             .unwrap();
         assert_eq!(settings, ("wal".into(), 2, 5000, schema::VERSION));
+    }
+
+    #[test]
+    fn statements_are_prepared_once() {
+        const SQL: &str = "SELECT item.id FROM webhook_receipts AS receipt JOIN work_items AS item
+            ON item.receipt_id = receipt.id WHERE receipt.provider = ? AND receipt.delivery_id = ?";
+        let dir = dir();
+        let store = Store::open(dir.path()).unwrap().store;
+        let reprepared = |db: &Connection| -> Result<i32> {
+            for delivery in 0..3 {
+                db.prepare_cached(SQL)?.exists(("github", delivery))?;
+            }
+            Ok(db.prepare_cached(SQL)?.get_status(StatementStatus::RePrepare))
+        };
+        assert_eq!(store.write(move |tx| reprepared(tx)).unwrap(), 0);
+        assert_eq!(store.read(reprepared).unwrap(), 0);
+        assert_eq!(Store::open_in_memory().unwrap().read(reprepared).unwrap(), 0);
     }
 
     #[test]
