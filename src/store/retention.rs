@@ -9,7 +9,7 @@ use anyhow::Result;
 use rusqlite::{Connection, ToSql, params};
 
 use super::receipts::MEMORY;
-use super::{Store, Tx, int, sessions};
+use super::{RECEIPTS_TO_CHECK, Store, Tx, int, sessions};
 use crate::base::clock::UnixMs;
 
 /// Rows that one transaction removes.
@@ -66,7 +66,7 @@ pub fn purge(store: &Store, history_days: u32, now: UnixMs) -> Result<Purged> {
 /// When the database fails.
 pub fn purge_receipts(store: &Store, history_days: u32, now: UnixMs) -> Result<Purged> {
     let mut purged = Purged::default();
-    receipts(store, &mut purged, history_days, &LIMITS, now)?;
+    receipts(store, &mut purged, Reach::Newest, history_days, &LIMITS, now)?;
     Ok(purged)
 }
 
@@ -76,7 +76,7 @@ fn purge_to(store: &Store, history_days: u32, limits: &Limits, now: UnixMs) -> R
     purged.items = old_items(store, before(now, kept.max(MEMORY)))?;
     purged.dead_letters = excess_dead_letters(store, limits.dead_letters)?;
     purged.runs = old_runs(store, before(now, kept))?;
-    receipts(store, &mut purged, history_days, limits, now)?;
+    receipts(store, &mut purged, Reach::All, history_days, limits, now)?;
     store.write(move |tx| sessions::sweep(tx, now))?;
     Ok(purged)
 }
@@ -125,29 +125,88 @@ fn old_runs(store: &Store, before: i64) -> Result<usize> {
     in_pieces(store, ids, |tx, id| Ok(tx.prepare_cached("DELETE FROM runs WHERE instance_id = ?")?.execute([id])?))
 }
 
+/// How much of the receipts is looked at.
+#[derive(Clone, Copy)]
+enum Reach {
+    All,
+    /// What the newest receipts can have changed, so that a flood of them costs the same for each, however many there
+    /// are: none with work that is still remembered, and payloads only of the newest.
+    Newest,
+}
+
+impl Reach {
+    /// Receipts with work are looked at when they came before this instant.
+    fn work_before(self, remembered: i64) -> i64 {
+        match self {
+            Self::All => i64::MAX,
+            Self::Newest => remembered,
+        }
+    }
+
+    /// Of so many of the newest receipts the payloads are looked at.
+    fn payloads(self, limits: &Limits) -> i64 {
+        match self {
+            Self::All => i64::MAX,
+            Self::Newest => int(limits.payloads.saturating_add(2 * RECEIPTS_TO_CHECK)),
+        }
+    }
+}
+
 /// Whether a receipt may go: it has no open item, and none at all while its delivery is remembered.
 const REMOVABLE: &str = "NOT EXISTS (SELECT 1 FROM work_items WHERE receipt_id = receipt.id
     AND (receipt.received_at >= ?1 OR state IN ('queued', 'running')))";
 
-fn receipts(store: &Store, purged: &mut Purged, history_days: u32, limits: &Limits, now: UnixMs) -> Result<()> {
+// In these two the inner query reads an index only. There is no work for what is not queued.
+const EXCESS_REFUSED: &str = "SELECT id FROM webhook_receipts WHERE rowid IN
+    (SELECT rowid FROM webhook_receipts INDEXED BY idx_receipts_idle
+     WHERE status <> 'queued' AND status = 'rejected' ORDER BY received_at DESC, rowid DESC LIMIT -1 OFFSET ?)";
+const UNWANTED: &str = "SELECT id FROM webhook_receipts WHERE rowid IN
+    (SELECT rowid FROM webhook_receipts INDEXED BY idx_receipts_idle
+     WHERE status <> 'queued' AND status IN ('no_match', 'ignored') ORDER BY received_at, rowid LIMIT ?)";
+
+/// The oldest receipts of any kind.
+fn removable() -> String {
+    format!(
+        "SELECT id FROM
+         (SELECT id, received_at, rowid AS place FROM webhook_receipts INDEXED BY idx_receipts_idle
+          WHERE status <> 'queued'
+          UNION ALL
+          SELECT id, received_at, rowid FROM webhook_receipts AS receipt INDEXED BY idx_receipts_time
+          WHERE status = 'queued' AND received_at < ?2 AND {REMOVABLE})
+         ORDER BY received_at, place LIMIT ?3"
+    )
+}
+
+fn receipts(
+    store: &Store,
+    purged: &mut Purged,
+    reach: Reach,
+    history_days: u32,
+    limits: &Limits,
+    now: UnixMs,
+) -> Result<()> {
     let remembered = before(now, MEMORY);
     let old = format!("SELECT id FROM webhook_receipts AS receipt WHERE received_at < ?2 AND {REMOVABLE}");
     let cutoff = before(now, DAY * history_days);
     purged.receipts += remove_receipts(store, &old, params![remembered, cutoff], remembered)?;
-    let refused = "SELECT id FROM webhook_receipts WHERE status = 'rejected'
-                   ORDER BY received_at DESC, rowid DESC LIMIT -1 OFFSET ?";
-    purged.receipts += remove_receipts(store, refused, params![int(limits.refused)], remembered)?;
-    let count = store.read(|db| Ok(column::<i64>(db, "SELECT COUNT(*) FROM webhook_receipts", params![])?[0]))?;
-    if count > int(limits.receipts) {
-        let excess = format!(
-            "SELECT id FROM webhook_receipts AS receipt WHERE {REMOVABLE}
-             ORDER BY status NOT IN ('no_match', 'ignored'), received_at, rowid LIMIT ?2"
-        );
-        let excess_rows = count - int(limits.receipts);
-        purged.receipts += remove_receipts(store, &excess, params![remembered, excess_rows], remembered)?;
+    purged.receipts += remove_receipts(store, EXCESS_REFUSED, params![int(limits.refused)], remembered)?;
+    let excess = excess_receipts(store, limits)?;
+    if excess > 0 {
+        purged.receipts += remove_receipts(store, UNWANTED, params![excess], remembered)?;
     }
-    purged.payloads += remove_payloads(store, limits)?;
+    let excess = excess_receipts(store, limits)?;
+    if excess > 0 {
+        let values = params![remembered, reach.work_before(remembered), excess];
+        purged.receipts += remove_receipts(store, &removable(), values, remembered)?;
+    }
+    purged.payloads += remove_payloads(store, reach, limits)?;
     Ok(())
+}
+
+/// Receipts beyond the limit.
+fn excess_receipts(store: &Store, limits: &Limits) -> Result<i64> {
+    let count = store.read(|db| column::<i64>(db, "SELECT COUNT(*) FROM webhook_receipts", params![]))?[0];
+    Ok(count.saturating_sub(int(limits.receipts)))
 }
 
 fn remove_receipts(store: &Store, sql: &str, values: &[&dyn ToSql], remembered: i64) -> Result<usize> {
@@ -158,14 +217,15 @@ fn remove_receipts(store: &Store, sql: &str, values: &[&dyn ToSql], remembered: 
 
 // Sizes are read from the heads of the rows, without the bodies.
 const EXCESS_PAYLOADS: &str = "SELECT id FROM
-    (SELECT id, octet_length(body) AS body, octet_length(headers) AS headers,
-     ROW_NUMBER() OVER newest AS number,
-     SUM(COALESCE(octet_length(body), 0) + COALESCE(octet_length(headers), 0)) OVER newest AS bytes
-     FROM webhook_receipts WINDOW newest AS (ORDER BY received_at DESC, rowid DESC ROWS UNBOUNDED PRECEDING))
-    WHERE (number > ?1 OR bytes > ?2) AND (body IS NOT NULL OR headers IS NOT NULL)";
+    (SELECT id, bytes, ROW_NUMBER() OVER newest AS number, SUM(bytes) OVER newest AS sum FROM
+     (SELECT id, rowid AS place, received_at,
+      COALESCE(octet_length(body), 0) + COALESCE(octet_length(headers), 0) AS bytes
+      FROM webhook_receipts ORDER BY received_at DESC, rowid DESC LIMIT ?3)
+     WINDOW newest AS (ORDER BY received_at DESC, place DESC ROWS UNBOUNDED PRECEDING))
+    WHERE (number > ?1 OR sum > ?2) AND bytes > 0";
 
-fn remove_payloads(store: &Store, limits: &Limits) -> Result<usize> {
-    let values = params![int(limits.payloads), int(limits.payload_bytes)];
+fn remove_payloads(store: &Store, reach: Reach, limits: &Limits) -> Result<usize> {
+    let values = params![int(limits.payloads), int(limits.payload_bytes), reach.payloads(limits)];
     let ids = store.read(|db| column::<String>(db, EXCESS_PAYLOADS, values))?;
     in_pieces(store, ids, |tx, id| {
         let sql = "UPDATE webhook_receipts SET headers = NULL, body = NULL WHERE id = ?";
@@ -231,6 +291,12 @@ mod tests {
         let id = receipt.id.clone();
         note(store, receipt, why, UnixMs(at)).unwrap();
         id
+    }
+
+    fn purge_receipts_to(store: &Store, limits: &Limits, now: UnixMs) -> Purged {
+        let mut purged = Purged::default();
+        receipts(store, &mut purged, Reach::Newest, 14, limits, now).unwrap();
+        purged
     }
 
     fn ids(store: &Store) -> Vec<String> {
@@ -305,7 +371,7 @@ mod tests {
         let first = noted(&store, NoWork::Ignored, 3);
         let second = noted(&store, NoWork::NoMatch, 4);
         let left = |receipts| {
-            purge_to(&store, 14, &Limits { receipts, ..LIMITS }, UnixMs(5)).unwrap();
+            purge_receipts_to(&store, &Limits { receipts, ..LIMITS }, UnixMs(5));
             ids(&store)
         };
         assert_eq!(left(4), [&skipped_id, &fresh, &first, &second].map(Clone::clone));
@@ -315,12 +381,33 @@ mod tests {
     }
 
     #[test]
+    fn of_too_many_receipts_with_work_those_go_whose_work_is_over_and_forgotten() {
+        let store = Store::open_in_memory().unwrap();
+        let old = deliver(&store, "dev", 0);
+        done(&store, "dev", 0);
+        let open = deliver(&store, "docs", 1);
+        let fresh = deliver(&store, "dev", 2);
+        done(&store, "dev", 2);
+        let limits = Limits { receipts: 0, ..LIMITS };
+        assert_eq!(purge_receipts_to(&store, &limits, UnixMs(72 * HOURS)).receipts, 0);
+        assert_eq!(purge_receipts_to(&store, &limits, UnixMs(72 * HOURS + 1)).receipts, 1);
+        assert_eq!(ids(&store), [open.clone(), fresh], "{old}");
+        assert_eq!(purge_receipts_to(&store, &limits, UnixMs(99 * DAYS)).receipts, 1);
+        // Its item was dropped before its time.
+        store.write(|tx| items::clear(tx, None, Cleared::ByOperator, UnixMs(3))).unwrap();
+        purge_to(&store, 999, &Limits { dead_letters: 0, ..LIMITS }, UnixMs(4)).unwrap();
+        assert_eq!((purge_receipts_to(&store, &limits, UnixMs(4)).receipts, ids(&store)), (0, vec![open]));
+        purge_to(&store, 999, &limits, UnixMs(4)).unwrap();
+        assert_eq!(ids(&store), [""; 0]);
+    }
+
+    #[test]
     fn only_the_newest_refused_requests_are_kept() {
         let store = Store::open_in_memory().unwrap();
         let rejected = || NoWork::Rejected("validation_failed");
         let all: Vec<_> = (1..=3).map(|at| noted(&store, rejected(), at)).collect();
         let other = noted(&store, NoWork::NoMatch, 1);
-        purge_to(&store, 14, &Limits { refused: 2, ..LIMITS }, UnixMs(5)).unwrap();
+        purge_receipts_to(&store, &Limits { refused: 2, ..LIMITS }, UnixMs(5));
         assert_eq!(ids(&store), [&other, &all[1], &all[2]].map(Clone::clone));
     }
 
@@ -333,7 +420,7 @@ mod tests {
             store.write(move |tx| accept_delivery(tx, receipt, items, 0, UnixMs(at))).unwrap();
         }
         let with_payload = |limits: Limits| {
-            purge_to(&store, 14, &limits, UnixMs(9)).unwrap();
+            purge_receipts_to(&store, &limits, UnixMs(9));
             let times = "SELECT received_at FROM webhook_receipts WHERE body NOT NULL AND headers NOT NULL";
             store.read(|db| column::<i64>(db, times, params![])).unwrap()
         };
@@ -367,5 +454,9 @@ mod tests {
         );
         let plan = crate::store::testing::plan(&store, EXCESS_PAYLOADS).join("; ");
         assert!(plan.contains("USING INDEX idx_receipts_time") && !plan.contains("ORDER BY"), "{plan}");
+        for sql in [EXCESS_REFUSED, UNWANTED] {
+            let plan = crate::store::testing::plan(&store, sql).join("; ");
+            assert!(plan.contains("USING COVERING INDEX idx_receipts_idle (status=?)"), "{plan}");
+        }
     }
 }

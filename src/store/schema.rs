@@ -7,7 +7,7 @@ use super::legacy::{self, TakenOver};
 use crate::base::ids::sha256_hex;
 
 /// What makes version n + 1 of version n. Version 0 is an empty database, or the one of release 0.13.2.
-const MIGRATIONS: [fn(&Connection) -> Result<()>; 2] = [create_tables, know_locks_by_digest];
+const MIGRATIONS: [fn(&Connection) -> Result<()>; 3] = [create_tables, know_locks_by_digest, find_idle_receipts];
 /// `user_version` of a database with the tables of this release.
 pub(super) const VERSION: i64 = MIGRATIONS.len() as i64;
 
@@ -100,6 +100,12 @@ fn know_locks_by_digest(tx: &Connection) -> Result<()> {
         insert.execute((sha256_hex(key.as_bytes()), key, holder, held_since, expires_at))?;
     }
     Ok(())
+}
+
+/// Receipts without work are found among any number of others.
+fn find_idle_receipts(tx: &Connection) -> Result<()> {
+    let sql = "CREATE INDEX idx_receipts_idle ON webhook_receipts(status, received_at) WHERE status <> 'queued'";
+    Ok(tx.execute_batch(sql)?)
 }
 
 /// The version of a database.
