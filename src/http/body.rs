@@ -26,6 +26,14 @@ impl Decoder {
         Self::Chunked(Chunked { limit, line: Vec::new(), trailer_bytes: 0, state: State::Size })
     }
 
+    /// So many bytes, at least, are still to come.
+    pub(super) fn least(&self) -> usize {
+        match self {
+            Self::Length(left) => *left,
+            Self::Chunked(_) => 0,
+        }
+    }
+
     /// Whether the body is complete.
     pub(super) fn is_done(&self) -> bool {
         match self {

@@ -77,15 +77,16 @@ impl<'s> Client<'s> {
         let mut seen = 0;
         loop {
             if let Some(end) = head::find_end(&self.unread, seen)?.filter(|end| *end <= head::HEAD_BYTES) {
-                let rest = self.unread.split_off(end);
-                let bytes = std::mem::replace(&mut self.unread, rest);
-                return Ok(head::parse(&bytes)?);
+                let head = head::parse(&self.unread[..end])?;
+                self.unread.drain(..end);
+                return Ok(head);
             }
             seen = self.unread.len();
             if seen >= head::HEAD_BYTES {
                 return Err(Reply::error(431, "request head too large").into());
             }
-            let mut piece = [0; 2048];
+            // Most requests come whole.
+            let mut piece = [0; PIECE_BYTES];
             match read_until(self.sock, &mut piece, until) {
                 Ok(0) => return Err(Stop::Gone),
                 Ok(count) => self.unread.extend_from_slice(&piece[..count]),
@@ -103,28 +104,29 @@ impl<'s> Client<'s> {
             }
             Framing::Chunked => Decoder::chunked(limit),
         };
-        let mut body = Vec::new();
-        let mut piece = std::mem::take(&mut self.unread);
-        if head.expects_continue && piece.is_empty() && !decoder.is_done() {
+        if head.expects_continue && self.unread.is_empty() && !decoder.is_done() {
             self.sock.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").map_err(|_| Stop::Gone)?;
         }
-        loop {
-            let before = body.len();
-            let used = decoder.push(&piece, &mut body)?;
-            share.grow(body.len() - before)?;
-            if decoder.is_done() {
-                self.unread = piece.split_off(used);
-                share.finish()?;
-                return Ok(body);
-            }
-            piece.resize(PIECE_BYTES, 0);
-            match read_until(self.sock, &mut piece, until) {
+        // What was announced may never come.
+        let mut body = Vec::with_capacity(decoder.least().min(PIECE_BYTES));
+        let used = decoder.push(&self.unread, &mut body)?;
+        share.grow(body.len())?;
+        self.unread = self.unread.split_off(used);
+        while !decoder.is_done() {
+            let mut piece = [0; PIECE_BYTES];
+            let count = match read_until(self.sock, &mut piece, until) {
                 Ok(0) if share.is_given_up() => return Err(share.refusal().into()),
                 Ok(0) => return Err(Reply::error(400, "failed to read request body").into()),
-                Ok(count) => piece.truncate(count),
+                Ok(count) => count,
                 Err(error) => return Err(stopped(&error, "request body did not come in time")),
-            }
+            };
+            let before = body.len();
+            let used = decoder.push(&piece[..count], &mut body)?;
+            share.grow(body.len() - before)?;
+            self.unread.extend_from_slice(&piece[used..count]);
         }
+        share.finish()?;
+        Ok(body)
     }
 
     /// Answers without the inner server and closes.

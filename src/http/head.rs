@@ -10,6 +10,8 @@ use super::types::{Headers, Reply};
 
 /// Longest head, its empty line included.
 pub(super) const HEAD_BYTES: usize = 16 * 1024;
+/// What a rewritten head has beside method, target and the fields of the request.
+const OWN_BYTES: usize = 160;
 /// Most header fields.
 const HEADER_COUNT: usize = 100;
 /// Fields that concern the connection to the client, or that we set ourselves, and so are not passed on.
@@ -48,9 +50,16 @@ impl Head {
 
     /// The head that the inner server gets: fields of the connection left out, the length of the body as it was read.
     pub(super) fn rewrite(&self, body_bytes: usize, peer: IpAddr) -> Vec<u8> {
-        let mut text = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
-        for (name, value) in self.headers.0.iter().filter(|(name, _)| is_passed_on(name)) {
-            text.push_str(&format!("{name}: {value}\r\n"));
+        let passed_on = || self.headers.0.iter().filter(|(name, _)| is_passed_on(name));
+        let fields: usize = passed_on().map(|(name, value)| name.len() + value.len() + 4).sum();
+        let mut text = String::with_capacity(self.method.len() + self.target.len() + fields + OWN_BYTES);
+        for piece in [&self.method, " ", &self.target, " HTTP/1.1\r\n"] {
+            text.push_str(piece);
+        }
+        for (name, value) in passed_on() {
+            for piece in [name, ": ", value, "\r\n"] {
+                text.push_str(piece);
+            }
         }
         text.push_str(&format!("Content-Length: {body_bytes}\r\nConnection: close\r\n{PEER_HEADER}: {peer}\r\n\r\n"));
         text.into_bytes()
@@ -58,8 +67,8 @@ impl Head {
 }
 
 fn is_passed_on(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    !DROPPED.contains(&name.as_str()) && !DROPPED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    let begins_with = |prefix: &&str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+    !DROPPED.iter().any(|dropped| name.eq_ignore_ascii_case(dropped)) && !DROPPED_PREFIXES.iter().any(begins_with)
 }
 
 /// Looks for the end of the head among the bytes from `from` on, refusing bytes that no head may contain as soon as
@@ -115,7 +124,10 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head, Reply> {
 
 /// The value of a field; what is not ASCII in it is no longer told apart.
 fn ascii(value: &[u8]) -> String {
-    value.iter().map(|byte| if byte.is_ascii() { char::from(*byte) } else { '?' }).collect()
+    match std::str::from_utf8(value) {
+        Ok(text) if text.is_ascii() => text.to_owned(),
+        _ => value.iter().map(|byte| if byte.is_ascii() { char::from(*byte) } else { '?' }).collect(),
+    }
 }
 
 fn framing(head: &Head) -> Result<Framing, Reply> {
