@@ -43,7 +43,7 @@ pub(super) fn open_session(public: &Public) -> Result<String, Reply> {
     let cookie = ids::hex64();
     let id = session_id(&valid_key(public), &cookie);
     let created = public.shared.store.write(move |tx| sessions::create(tx, &id, UnixMs::now()));
-    public.shared.committed(created, no_storage_error())?;
+    public.shared.committed(created, no_storage_error)?;
     Ok(cookie)
 }
 
@@ -55,7 +55,7 @@ pub(super) fn close_session(public: &Public, headers: &Headers) -> Result<(), Re
     let Some(cookie) = session_cookie(headers) else { return Ok(()) };
     let id = session_id(&valid_key(public), cookie);
     let deleted = public.shared.store.write(move |tx| sessions::delete(tx, &id));
-    public.shared.committed(deleted, no_storage_error()).map(drop)
+    public.shared.committed(deleted, no_storage_error).map(drop)
 }
 
 /// The cookie of a session, and the one that takes it away.

@@ -85,7 +85,7 @@ impl Shared {
     pub(super) fn change<T: Send + 'static>(
         &self,
         secret: &Secret,
-        unavailable: Reply,
+        unavailable: fn() -> Reply,
         change: impl FnOnce(&Tx<'_>, &Registration) -> anyhow::Result<T> + Send + 'static,
     ) -> Result<(Registration, T), Reply> {
         let secret = secret.clone();
@@ -106,10 +106,10 @@ impl Shared {
     }
 
     /// What was committed, or the answer `unavailable` when nothing was.
-    pub(super) fn committed<T>(&self, changed: anyhow::Result<T>, unavailable: Reply) -> Result<T, Reply> {
+    pub(super) fn committed<T>(&self, changed: anyhow::Result<T>, unavailable: fn() -> Reply) -> Result<T, Reply> {
         changed.map_err(|error| {
             self.log_error_of_request("storage unavailable", &error);
-            self.try_again(unavailable)
+            self.try_again(unavailable())
         })
     }
 
@@ -152,7 +152,7 @@ mod tests {
         let shared = Shared::new(store, handle, log, Duration::from_secs(1));
         let turned_away = || {
             let failed: anyhow::Result<()> = Err(anyhow::anyhow!("the disk is full"));
-            shared.committed(failed, no_storage_error()).unwrap_err().headers
+            shared.committed(failed, no_storage_error).unwrap_err().headers
         };
         let retry_after = |seconds: &str| ("Retry-After", seconds.to_owned());
         assert!(turned_away().contains(&retry_after("60")));

@@ -1,6 +1,6 @@
 //! The front of one face: its own accept loop, limits and time-outs (the rules and why: `http` module comment).
 
-use std::io::{self, IoSlice, Write as _};
+use std::io::{self, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -260,16 +260,16 @@ impl Shared {
         let mut client = Client::new(sock);
         let mut share = self.bodies.share(sock);
         match client.receive(&*self.face, *peer, &self.limits, &mut share) {
-            // The share stays taken until the request is answered: the handler has its own copy of the body.
-            Ok((head, body)) if place.begin_serving() => self.pass_on(client, sock, &head, body, *peer),
+            // The share stays taken until the request is answered.
+            Ok((head, body)) if place.begin_serving() => self.pass_on(client, sock, head.into_request(body, *peer)),
             // A client that is refused can still be told to leave: refusals take a second to linger.
             Err(Stop::Refuse(reply)) => client.refuse(&reply),
             Ok(_) | Err(Stop::Gone) => {}
         }
     }
 
-    fn pass_on(&self, client: Client<'_>, sock: &TcpStream, head: &Head, body: Vec<u8>, peer: IpAddr) {
-        let inner = match self.inner.connect() {
+    fn pass_on(&self, client: Client<'_>, sock: &TcpStream, request: Req) {
+        let mut inner = match self.inner.connect() {
             Ok(inner) => inner,
             Err(error) => {
                 self.complain("inner server not reachable", &error);
@@ -277,10 +277,9 @@ impl Shared {
             }
         };
         let until = Instant::now() + self.limits.answer_time;
-        // A failure here shows as a missing answer below.
-        let _ = inner.set_write_timeout(Some(WRITE_TIME));
-        let _ = send(&inner, &head.rewrite(body.len(), peer), &body);
-        drop(body);
+        let ticket = self.inner.leave(request);
+        // A failure here shows as a missing answer below. It is too little to have to wait.
+        let _ = inner.write_all(&ticket.to_bytes());
         match relay(&inner, sock, until) {
             Ok(Relayed::Answer) => client.close(),
             Ok(Relayed::Nothing) => client.refuse(&Reply::internal_error()),
@@ -297,13 +296,6 @@ impl Shared {
             self.log.write(&Entry::new(Level::Error, msg).field("err", error.to_string()));
         }
     }
-}
-
-/// Sends a request with one write, so that whoever reads it is woken once.
-fn send(mut inner: &UnixStream, head: &[u8], body: &[u8]) -> io::Result<()> {
-    let written = inner.write_vectored(&[IoSlice::new(head), IoSlice::new(body)])?;
-    inner.write_all(&head[written.min(head.len())..])?;
-    inner.write_all(&body[written.saturating_sub(head.len())..])
 }
 
 /// What became of an answer.

@@ -10,9 +10,9 @@ use anyhow::{Context as _, Result, anyhow};
 use tiny_http::{Header, Request, Response, Server};
 
 use super::front::Face;
-use super::head::PEER_HEADER;
 use super::pool::Source;
-use super::types::{Headers, Method, Query, Reply, Req};
+use super::tickets::{Ticket, Tickets};
+use super::types::{Reply, Req};
 use crate::base::log::{Entry, Level, Log};
 use crate::base::{error, worker};
 
@@ -24,6 +24,8 @@ pub(super) struct Inner {
     /// Each server has its own extension: an old one removes its file when the last thread has left it.
     path: PathBuf,
     log: Arc<Log>,
+    /// The requests that it is asked to answer.
+    tickets: Arc<Tickets>,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -50,7 +52,8 @@ impl Inner {
     /// # Errors
     /// When its socket cannot be made.
     pub(super) fn start(path: &Path, log: &Arc<Log>) -> Result<Arc<Self>> {
-        let inner = Self { path: path.to_owned(), log: log.clone(), state: Mutex::default(), changed: Condvar::new() };
+        let (tickets, state) = (Arc::default(), Mutex::default());
+        let inner = Self { path: path.to_owned(), log: log.clone(), tickets, state, changed: Condvar::new() };
         inner.bind(&mut inner.lock())?;
         inner.connect_ahead();
         Ok(Arc::new(inner))
@@ -62,6 +65,11 @@ impl Inner {
 
     fn socket(&self, generation: u64) -> PathBuf {
         self.path.with_extension(generation.to_string())
+    }
+
+    /// Keeps a request for the server, which finds it by what it is sent.
+    pub(super) fn leave(&self, request: Req) -> Ticket {
+        self.tickets.leave(request)
     }
 
     /// A connection to the server for one request.
@@ -206,7 +214,7 @@ impl Source for Requests {
     }
 
     fn work(&self, request: Request) {
-        answer(request, &*self.face, &self.log);
+        answer(request, &self.inner.tickets, &*self.face, &self.log);
     }
 
     fn give_up(&self, request: Request, error: &anyhow::Error) {
@@ -216,40 +224,18 @@ impl Source for Requests {
     }
 }
 
-fn answer(mut request: Request, face: &dyn Face, log: &Log) {
-    let read = read_request(&mut request);
-    let reply = read.and_then(|request| worker::guarded(|| face.handle(&request)).and_then(|reply| reply));
-    let reply = reply.unwrap_or_else(|error| {
+fn answer(request: Request, tickets: &Tickets, face: &dyn Face, log: &Log) {
+    // Whoever left it is gone if it is not there: nobody reads this answer.
+    let Some(asked) = tickets.take(request.url()) else { return };
+    let reply = worker::guarded(|| face.handle(&asked)).and_then(|reply| reply).unwrap_or_else(|error| {
         log.write(&Entry::new(Level::Error, "request failed").field("err", error::one_line(&error)));
         Reply::internal_error()
     });
+    drop(asked);
     let fields = reply.headers.iter().filter_map(|(name, value)| Header::from_bytes(*name, value.as_bytes()).ok());
     let length = reply.body.len();
     let response =
         Response::new(reply.status.into(), fields.collect(), io::Cursor::new(reply.body), Some(length), None);
     // Never chunked: the client may speak HTTP/1.0. It may also be gone, which is nobody's fault.
     let _ = request.respond(response.with_chunked_threshold(usize::MAX));
-}
-
-/// Whether a field was put there by the front, for the way to here.
-fn is_ours(name: &str) -> bool {
-    [PEER_HEADER, "Connection"].iter().any(|ours| name.eq_ignore_ascii_case(ours))
-}
-
-fn read_request(request: &mut Request) -> Result<Req> {
-    let mut body = Vec::with_capacity(request.body_length().unwrap_or(0));
-    request.as_reader().read_to_end(&mut body).context("read request from the front")?;
-    let fields = request.headers().iter().map(|field| (field.field.to_string(), field.value.to_string()));
-    let mut headers = Headers(fields.collect());
-    let peer = headers.get(PEER_HEADER).and_then(|peer| peer.parse().ok()).context("request without peer")?;
-    headers.0.retain(|(name, _)| !is_ours(name));
-    let (path, query) = request.url().split_once('?').unwrap_or((request.url(), ""));
-    Ok(Req {
-        method: Method::from_token(request.method().as_str()),
-        path: path.to_owned(),
-        query: Query::parse(query),
-        headers,
-        body,
-        peer,
-    })
 }

@@ -10,10 +10,11 @@ use std::process::Command;
 
 /// The variable that glibc reads.
 const VARIABLE: &str = "GLIBC_TUNABLES";
-/// One heap without stores of the threads: what they would save in waiting was not to be measured on two cores. Large
-/// pieces, such as the bodies of many deliveries, are given back as soon as they are freed.
-const SMALL: &str = "glibc.malloc.arena_max=1:glibc.malloc.tcache_count=0:glibc.malloc.mmap_threshold=32768:\
-                     glibc.malloc.trim_threshold=65536:glibc.malloc.top_pad=16384";
+/// One heap, with a store of each thread for a few small pieces only: nine of ten are small, and without it threads
+/// wait for each other at most of them. Large pieces, such as the bodies of many deliveries, are given back as soon as
+/// they are freed.
+const SMALL: &str = "glibc.malloc.arena_max=1:glibc.malloc.tcache_count=8:glibc.malloc.tcache_max=128:\
+                     glibc.malloc.mmap_threshold=32768:glibc.malloc.trim_threshold=65536:glibc.malloc.top_pad=16384";
 
 /// Starts this program once more with a small heap, unless somebody has said something about it. When that fails, all
 /// goes on as it is.

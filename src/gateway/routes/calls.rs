@@ -72,7 +72,7 @@ fn accept(gateway: &Shared, secret: &Secret, caller: &Registration, call: NewCal
     }
     let now = UnixMs::now();
     crash::point("call-accept");
-    let stored = gateway.change(secret, no_storage_reason(), move |tx, caller| calls::accept(tx, caller, &call, now));
+    let stored = gateway.change(secret, no_storage_reason, move |tx, caller| calls::accept(tx, caller, &call, now));
     crash::point("call-accepted");
     stored.map(drop).inspect_err(|_| gateway.call_budget.give_back(&caller.instance, bytes))
 }

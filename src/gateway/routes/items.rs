@@ -97,7 +97,7 @@ pub fn render(item: &Listed) -> Map<String, Value> {
 pub(in crate::gateway) fn retry(public: &Public, asked: &Asked<'_>) -> Result<Reply, Reply> {
     let id = id(asked)?;
     let retried = public.shared.store.write(move |tx| items::retry(tx, id, UnixMs::now()));
-    let retried = public.shared.committed(retried, no_storage_error())?;
+    let retried = public.shared.committed(retried, no_storage_error)?;
     retried.map_err(|refusal| refused(asked, refusal))?;
     public.shared.handle.queue_changed();
     Ok(success(format!("Item {id} queued")))
@@ -107,7 +107,7 @@ pub(in crate::gateway) fn retry(public: &Public, asked: &Asked<'_>) -> Result<Re
 pub(in crate::gateway) fn drop(public: &Public, asked: &Asked<'_>) -> Result<Reply, Reply> {
     let id = id(asked)?;
     let dropped = public.shared.store.write(move |tx| items::drop(tx, id, UnixMs::now()));
-    let dropped = public.shared.committed(dropped, no_storage_error())?;
+    let dropped = public.shared.committed(dropped, no_storage_error)?;
     let item = dropped.map_err(|refusal| refused(asked, refusal))?;
     tell_cleared(public, &[item]);
     Ok(success(format!("Item {id} dropped")))
@@ -126,7 +126,7 @@ pub(in crate::gateway) fn clear_of_agent(public: &Public, asked: &Asked<'_>) -> 
 fn clear_queue(public: &Public, agent: Option<String>) -> Result<Reply, Reply> {
     let cleared =
         public.shared.store.write(move |tx| items::clear(tx, agent.as_deref(), Cleared::ByOperator, UnixMs::now()));
-    let cleared = public.shared.committed(cleared, no_storage_error())?;
+    let cleared = public.shared.committed(cleared, no_storage_error)?;
     tell_cleared(public, &cleared);
     let count = cleared.len();
     let message = format!("Cleared {count} item(s)");

@@ -47,7 +47,7 @@ impl LockRequest {
         change: impl FnOnce(&Tx<'_>, &Key, &str) -> anyhow::Result<T> + Send + 'static,
     ) -> Result<T, Reply> {
         let (secrets, text) = (gateway.handle.secrets().clone(), self.key);
-        let changed = gateway.change(&self.secret, no_storage_reason(), move |tx, caller| {
+        let changed = gateway.change(&self.secret, no_storage_reason, move |tx, caller| {
             let key = Key::new(&text, secrets.mask(&caller.instance, &text));
             change(tx, &key, &caller.instance)
         });

@@ -42,7 +42,7 @@ pub(in crate::gateway) fn shutdown(gateway: &Shared, asked: &Asked<'_>) -> Resul
     gateway.log.write(&entry);
     let committed = reason.clone();
     let (caller, ()) = gateway
-        .change(&secret, no_storage_error(), move |tx, caller| containers::revoke(tx, &caller.instance, &committed))?;
+        .change(&secret, no_storage_error, move |tx, caller| containers::revoke(tx, &caller.instance, &committed))?;
     let (reply, killed) = bounded(1);
     gateway.handle.send(Event::Kill { instance: caller.instance, reason, reply });
     let killed = killed.recv_timeout(KILL_TIME).unwrap_or_else(|error| {

@@ -48,7 +48,7 @@ pub(in crate::gateway) fn return_value(gateway: &Shared, asked: &Asked<'_>) -> R
         return Err(Reply::error(413, "payload too large"));
     }
     let secrets = gateway.handle.secrets().clone();
-    gateway.change(&secret, no_storage_error(), move |tx, caller| {
+    gateway.change(&secret, no_storage_error, move |tx, caller| {
         containers::set_return_value(tx, &caller.instance, &secrets.mask(&caller.instance, &value))
     })?;
     Ok(ok())

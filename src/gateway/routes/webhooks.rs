@@ -157,7 +157,7 @@ pub(super) fn accept(
     crash::point("accept");
     let stored = public.shared.store.write(move |tx| receipts::accept_delivery(tx, receipt, items, skipped, now));
     crash::point("accepted");
-    let delivered = public.shared.committed(stored, no_storage_error())?;
+    let delivered = public.shared.committed(stored, no_storage_error)?;
     tell(public, provider.name(), &delivered);
     Ok(delivered)
 }
@@ -188,7 +188,7 @@ fn items(agents: &[&AgentName], context: &Context, receipt_id: &str) -> Vec<NewI
 fn record(public: &Public, receipt: NewReceipt, why: NoWork, now: UnixMs) -> Result<Delivered, Reply> {
     let receipt_id = receipt.id.clone();
     let noted = receipts::note(&public.shared.store, receipt, why, now);
-    public.shared.committed(noted, no_storage_error())?;
+    public.shared.committed(noted, no_storage_error)?;
     Ok(Delivered { receipt_id, matched: 0, skipped: 0, is_duplicate: false })
 }
 
