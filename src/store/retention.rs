@@ -12,8 +12,8 @@ use super::receipts::MEMORY;
 use super::{RECEIPTS_TO_CHECK, Store, Tx, int, sessions};
 use crate::base::clock::UnixMs;
 
-/// Rows that one transaction removes.
-const PIECE: usize = 500;
+/// Rows that one transaction removes. Deliveries wait for it meanwhile, and a row can have a hundred pages to give back.
+const PIECE: usize = 50;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// How much is kept, beside how long.
