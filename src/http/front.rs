@@ -278,7 +278,7 @@ impl Shared {
         };
         let until = Instant::now() + self.limits.answer_time;
         let ticket = self.inner.leave(request);
-        // A failure here shows as a missing answer below. It is too little to have to wait.
+        // A failure here shows as a missing answer below. The ticket is too short for the write to block.
         let _ = inner.write_all(&ticket.to_bytes());
         match relay(&inner, sock, until) {
             Ok(Relayed::Answer) => client.close(),

@@ -12,7 +12,7 @@ use super::types::{Headers, Method, Query, Reply, Req};
 pub(super) const HEAD_BYTES: usize = 16 * 1024;
 /// Most header fields.
 const HEADER_COUNT: usize = 100;
-/// Fields that concern the connection to the client, or that we set ourselves, and so are not passed on.
+/// Fields that concern the connection to the client, and the length, which we say ourselves: handlers do not see them.
 const DROPPED: [&str; 8] =
     ["connection", "keep-alive", "te", "trailer", "upgrade", "expect", "transfer-encoding", "content-length"];
 /// The same, by the beginning of the name.

@@ -1,5 +1,5 @@
 //! Requests on their way through the inner server, which is given their numbers only. So nothing that a client sent is
-//! read twice, and nothing of it is copied.
+//! read twice, and no body is copied.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,7 +16,7 @@ struct State {
     left: BTreeMap<u64, Req>,
 }
 
-/// Stands for a request that was left. Without it the request is gone, if nobody took it.
+/// Stands for a request that was left. When it is dropped its request goes, too, unless somebody has taken it.
 pub(super) struct Ticket {
     tickets: Arc<Tickets>,
     number: u64,
@@ -47,8 +47,8 @@ impl Tickets {
 }
 
 impl Ticket {
-    /// What the inner server is sent. It closes the connection afterwards: a thread of it that keeps one could be missing
-    /// for another.
+    /// What the inner server is sent. It closes the connection afterwards: a thread of it that waits at an old connection
+    /// cannot serve a new one.
     pub(super) fn to_bytes(&self) -> Vec<u8> {
         format!("{} /{} HTTP/1.1\r\nConnection: close\r\n\r\n", self.method, self.number).into_bytes()
     }

@@ -44,7 +44,7 @@ pub use self::tally::{Accepted, How};
 use self::tally::{Notes, Tally};
 use crate::base::clock::UnixMs;
 
-/// After so many new receipts the old ones are checked.
+/// After so many new receipts all are checked, unless that is being done.
 const RECEIPTS_TO_CHECK: u64 = 1000;
 
 /// An open database.

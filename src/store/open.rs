@@ -91,8 +91,8 @@ fn open_file(path: &Path) -> Result<Opened> {
     writer.pragma_update(None, "journal_size_limit", KEPT_LOG_BYTES)?;
     writer.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
     let taken_over = schema::migrate(&mut writer)?;
-    // For every row SQLite would make a table of the words that are allowed. Ours come from enumerations, and what is
-    // in the file is checked when it is opened.
+    // For every row SQLite would make a table of the words that are allowed. Ours come from enumerations; the tests, with
+    // databases in memory, let SQLite check them. A wrong one would make the file a corrupt one when it is opened again.
     writer.pragma_update(None, "ignore_check_constraints", true)?;
     let reader = connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     reader.pragma_update(None, "query_only", true)?;
@@ -309,7 +309,7 @@ mod tests {
         for absent in ["FTS", "RTREE", "STAT", "ENABLE_LOAD_EXTENSION", "COLUMN_METADATA"] {
             assert!(!text.contains(absent), "{absent}: {text}");
         }
-        for present in ["OMIT_LOAD_EXTENSION", "OMIT_DEPRECATED", "THREADSAFE=1"] {
+        for present in ["OMIT_LOAD_EXTENSION", "OMIT_DEPRECATED", "THREADSAFE=1", "DEFAULT_PCACHE_INITSZ=0"] {
             assert!(text.contains(present), "{present}: {text}");
         }
     }

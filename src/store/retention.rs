@@ -12,8 +12,11 @@ use super::receipts::MEMORY;
 use super::{RECEIPTS_TO_CHECK, Store, Tx, int, sessions};
 use crate::base::clock::UnixMs;
 
-/// Rows that one transaction removes. Deliveries wait for it meanwhile, and a row can have a hundred pages to give back.
-const PIECE: usize = 50;
+/// Rows that one transaction removes. Deliveries wait for it meanwhile, and a row can have dozens of pages to give back;
+/// but it has to be as many as can come while it waits for its turn.
+const PIECE: usize = 256;
+/// Receipts beyond the newest whose payloads are looked at as well: as many as come from one check to the next, twice.
+const MARGIN: u64 = 2 * RECEIPTS_TO_CHECK;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// How much is kept, beside how long.
@@ -129,8 +132,8 @@ fn old_runs(store: &Store, before: i64) -> Result<usize> {
 #[derive(Clone, Copy)]
 enum Reach {
     All,
-    /// What the newest receipts can have changed, so that a flood of them costs the same for each, however many there
-    /// are: none with work that is still remembered, and payloads only of the newest.
+    /// Only what new receipts can have changed, so that a flood of them does not make each dearer: no receipts whose work
+    /// is still remembered, and payloads of the newest only.
     Newest,
 }
 
@@ -147,7 +150,7 @@ impl Reach {
     fn payloads(self, limits: &Limits) -> i64 {
         match self {
             Self::All => i64::MAX,
-            Self::Newest => int(limits.payloads.saturating_add(2 * RECEIPTS_TO_CHECK)),
+            Self::Newest => int(limits.payloads.saturating_add(MARGIN)),
         }
     }
 }
@@ -156,7 +159,7 @@ impl Reach {
 const REMOVABLE: &str = "NOT EXISTS (SELECT 1 FROM work_items WHERE receipt_id = receipt.id
     AND (receipt.received_at >= ?1 OR state IN ('queued', 'running')))";
 
-// In these two the inner query reads an index only. There is no work for what is not queued.
+// In these two the inner query reads an index only. A receipt with another status than `queued` never had items.
 const EXCESS_REFUSED: &str = "SELECT id FROM webhook_receipts WHERE rowid IN
     (SELECT rowid FROM webhook_receipts INDEXED BY idx_receipts_idle
      WHERE status <> 'queued' AND status = 'rejected' ORDER BY received_at DESC, rowid DESC LIMIT -1 OFFSET ?)";
@@ -192,14 +195,21 @@ fn receipts(
     purged.receipts += remove_receipts(store, EXCESS_REFUSED, params![int(limits.refused)], remembered)?;
     let excess = excess_receipts(store, limits)?;
     if excess > 0 {
-        purged.receipts += remove_receipts(store, UNWANTED, params![excess], remembered)?;
+        let removed = remove_receipts(store, UNWANTED, params![excess], remembered)?;
+        purged.receipts += removed;
+        // Not counted again: those that have come meanwhile are for the next check, which finds unwanted ones among them.
+        let excess = excess.saturating_sub_unsigned(removed as u64);
+        if excess > 0 {
+            let values = params![remembered, reach.work_before(remembered), excess];
+            purged.receipts += remove_receipts(store, &removable(), values, remembered)?;
+        }
     }
-    let excess = excess_receipts(store, limits)?;
-    if excess > 0 {
-        let values = params![remembered, reach.work_before(remembered), excess];
-        purged.receipts += remove_receipts(store, &removable(), values, remembered)?;
+    let removed = remove_payloads(store, reach, limits)?;
+    purged.payloads += removed;
+    // More have come since the check before this one than were expected.
+    if removed as u64 >= MARGIN {
+        purged.payloads += remove_payloads(store, Reach::All, limits)?;
     }
-    purged.payloads += remove_payloads(store, reach, limits)?;
     Ok(())
 }
 
@@ -253,13 +263,15 @@ fn column<T: rusqlite::types::FromSql>(db: &Connection, sql: &str, values: &[&dy
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
     use crate::model::outcome::Class;
     use crate::store::items::{self, Cleared};
     use crate::store::receipts::{Body, NewReceipt, NoWork, accept_delivery, note};
     use crate::store::runs::finish_run;
     use crate::store::runs::testing::{POLICY, end, identity, outcome, register};
-    use crate::store::testing::{insert, new_item, new_receipt};
+    use crate::store::testing::{dir, insert, new_item, new_receipt};
 
     const HOURS: i64 = 3_600_000;
     const DAYS: i64 = 24 * HOURS;
@@ -399,6 +411,42 @@ mod tests {
         assert_eq!((purge_receipts_to(&store, &limits, UnixMs(4)).receipts, ids(&store)), (0, vec![open]));
         purge_to(&store, 999, &limits, UnixMs(4)).unwrap();
         assert_eq!(ids(&store), [""; 0]);
+    }
+
+    #[test]
+    fn receipts_that_come_during_a_check_push_out_none_that_are_worth_more() {
+        let dir = dir();
+        let store = Store::open(dir.path()).unwrap().store;
+        let skipped = new_receipt(None, UnixMs(1));
+        let skipped_id = skipped.id.clone();
+        store.write(move |tx| accept_delivery(tx, skipped, vec![], 1, UnixMs(1))).unwrap();
+        for at in 0..1500 {
+            noted(&store, NoWork::NoMatch, at);
+        }
+        // Commits them.
+        store.write(|_| Ok(())).unwrap();
+        let is_over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    noted(&store, NoWork::NoMatch, 1500);
+                }
+            });
+            let removed = purge_receipts_to(&store, &Limits { receipts: 100, ..LIMITS }, UnixMs(1500)).receipts;
+            is_over.store(true, Ordering::Relaxed);
+            assert!(removed >= 1400, "{removed}");
+        });
+        assert!(ids(&store).contains(&skipped_id));
+    }
+
+    #[test]
+    fn payloads_go_also_when_more_came_than_a_check_expects() {
+        let store = Store::open_in_memory().unwrap();
+        for at in 0..2 * MARGIN {
+            deliver(&store, "dev", int(at));
+        }
+        purge_receipts_to(&store, &Limits { payloads: 1, ..LIMITS }, UnixMs(9));
+        assert_eq!(count(&store, "webhook_receipts WHERE headers NOT NULL"), 1);
     }
 
     #[test]

@@ -11,8 +11,8 @@ use std::process::Command;
 /// The variable that glibc reads.
 const VARIABLE: &str = "GLIBC_TUNABLES";
 /// One heap, with a store of each thread for a few small pieces only: nine of ten are small, and without it threads
-/// wait for each other at most of them. Large pieces, such as the bodies of many deliveries, are given back as soon as
-/// they are freed; not those of 64 KiB, one of which SQLite takes and frees for every change.
+/// wait for each other at most of them. Pieces of 72 KiB and more, such as large bodies, are given back as soon as they
+/// are freed; not those of 64 KiB, one of which SQLite takes and frees for every change.
 const SMALL: &str = "glibc.malloc.arena_max=1:glibc.malloc.tcache_count=8:glibc.malloc.tcache_max=128:\
                      glibc.malloc.mmap_threshold=73728:glibc.malloc.trim_threshold=196608:glibc.malloc.top_pad=16384";
 

@@ -47,6 +47,10 @@ impl Accepted<'_> {
 }
 
 pub(in crate::gateway) fn receive(public: &Public, asked: &Asked<'_>) -> Result<Reply, Reply> {
+    // Asked by every request, whatever becomes of it: refusals are recorded as well.
+    if public.shared.store.take_receipts_due() {
+        public.shared.handle.send(Event::ReceiptsDue);
+    }
     let now = UnixMs::now();
     let bindings = public.bindings();
     let headers = Headers::new(asked.req.headers.0.iter().map(|(name, value)| (name.as_str(), value.as_str())));
@@ -71,9 +75,6 @@ pub(in crate::gateway) fn receive(public: &Public, asked: &Asked<'_>) -> Result<
     let receipt = new_receipt(asked, name, &headers, now);
     let receipt = NewReceipt { delivery_id: genuine.delivery_id.clone(), body: Body::of(&asked.req.body), ..receipt };
     let delivered = accept(public, &bindings, provider, genuine, receipt, now)?;
-    if public.shared.store.take_receipts_due() {
-        public.shared.handle.send(Event::ReceiptsDue);
-    }
     Ok(Accepted::reply(&delivered))
 }
 
