@@ -225,7 +225,7 @@ impl Source for Requests {
 }
 
 fn answer(request: Request, tickets: &Tickets, face: &dyn Face, log: &Log) {
-    // When it is not there, whoever left it does not wait any more. Dropping the ticket is an answer, too: 500.
+    // When it is not there, whoever left it does not wait any more. Dropping the request is an answer, too: 500.
     let Some(asked) = tickets.take(request.url()) else { return };
     let reply = worker::guarded(|| face.handle(&asked)).and_then(|reply| reply).unwrap_or_else(|error| {
         log.write(&Entry::new(Level::Error, "request failed").field("err", error::one_line(&error)));

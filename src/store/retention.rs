@@ -428,9 +428,8 @@ mod tests {
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                while !is_over.load(Ordering::Relaxed) {
-                    noted(&store, NoWork::NoMatch, 1500);
-                }
+                let goes_on = |_: &i64| !is_over.load(Ordering::Relaxed);
+                (1500..20_000).take_while(goes_on).for_each(|at| drop(noted(&store, NoWork::NoMatch, at)));
             });
             let removed = purge_receipts_to(&store, &Limits { receipts: 100, ..LIMITS }, UnixMs(1500)).receipts;
             is_over.store(true, Ordering::Relaxed);

@@ -378,6 +378,17 @@ fn without_a_limit_everything_is_taken() {
 }
 
 #[test]
+fn a_thousand_refusals_ask_for_a_check_of_the_receipts() {
+    let bed = Bed::with(Setup { webhook_rate_limit: 0, ..setup() });
+    let refuse = || assert_eq!(deliver(&bed, "github", "", b"{}").status, 401);
+    (0..990).for_each(|_| refuse());
+    assert_eq!(bed.seen().receipt_checks, 0);
+    (0..10).for_each(|_| refuse());
+    // They are recorded at most a second later, and the next one finds them.
+    wait::until("a check", || (refuse(), bed.seen().receipt_checks), |(_, checks)| *checks == 1);
+}
+
+#[test]
 fn what_cannot_be_stored_is_not_accepted() {
     let bed = Bed::with(setup());
     bed.store.close().unwrap();

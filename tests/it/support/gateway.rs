@@ -82,6 +82,8 @@ pub(crate) struct Seen {
     pub(crate) answers: VecDeque<Result<Done, Refusal>>,
     pub(crate) notes: Vec<String>,
     pub(crate) queue_changes: usize,
+    /// How often it was to check the receipts.
+    pub(crate) receipt_checks: usize,
 }
 
 impl Bed {
@@ -217,6 +219,7 @@ fn play_scheduler(events: Receiver<Event>, seen: Arc<Mutex<Seen>>) -> Option<Joi
                 }
                 Event::Note { agent, message } => seen.notes.push(format!("{agent} | {message}")),
                 Event::QueueChanged => seen.queue_changes += 1,
+                Event::ReceiptsDue => seen.receipt_checks += 1,
                 Event::Stop { .. } => return,
                 _ => {}
             }
